@@ -1,0 +1,78 @@
+"""Files that are whole or absent, and checkpoints from which a run goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from common.errors import UsageError
+
+FORMAT = 1
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Calls `write` with a temporary file beside `path`, syncs it and renames it to `path`.
+
+    An interruption or a full disk leaves the file that was there before as it was.
+    """
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+            Path(file.name).replace(path)
+        except BaseException:
+            file.close()
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def save_tensors(path: Path, content: dict[str, Any]) -> None:
+    """Saves tensors and plain types; OSError where the disk is full."""
+
+    def write(file: IO[bytes]) -> None:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch reports a failed write of its zip archive as a RuntimeError
+            raise OSError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
+
+    write_whole(path, write)
+
+
+def load_checkpoint(path: Path, script: str) -> dict[str, Any]:
+    """The checkpoint at `path`, on the CPU; runs no code from the file (`weights_only`).
+
+    Raises UsageError for a file that is no checkpoint of this project or was written by a script other than `script`.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception:  # torch raises many types for what is not its archive; all mean the same to the user
+        state = None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UsageError(f"{path} is not a checkpoint that {script} can read; name another --out-dir or move it away")
+    if state["script"] != script:
+        raise UsageError(f"{path} is a checkpoint of {state['script']}, not of {script}; name another --out-dir")
+    return state
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """The state of torch's random number generators, on the CPU and on `device`."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        state[device.type] = torch.get_device_module(device).get_rng_state()
+    return state
+
+
+def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Restores what `random_state` returned."""
+    torch.set_rng_state(state["cpu"])
+    if device.type in state and device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(state[device.type])

@@ -1,0 +1,112 @@
+"""The command line: the flags that mean the same in every script, their checks, and one-line errors."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import functools
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from common.errors import RunError, UsageError
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose errors are one line, with the nearest flag where one was mistyped."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}{self._suggestion(message)} (see --help)\n")
+
+    def _suggestion(self, message: str) -> str:
+        if not message.startswith("unrecognized arguments: -"):
+            return ""
+        typo = message.split()[2].split("=")[0]
+        near = difflib.get_close_matches(typo, self._option_string_actions, n=1)
+        return f"; did you mean {near[0]}?" if near else ""
+
+
+def _number(kind: type, accepts: Callable[[Any], bool], accepted: str) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not accepts(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {accepted}")
+        return value
+
+    return parse
+
+
+def whole_number(at_least: int, at_most: int = 2**63 - 1) -> Callable[[str], int]:
+    """An argparse type: a whole number from `at_least` to `at_most`."""
+    upper = f" and at most {at_most}" if at_most < 2**63 - 1 else ""
+    accepted = f"a whole number of at least {at_least}{upper}"
+    return _number(int, lambda value: at_least <= value <= at_most, accepted)
+
+
+positive_number = _number(float, lambda value: math.isfinite(value) and value > 0, "a finite number above 0")
+
+
+def make_parser(docstring: str | None) -> argparse.ArgumentParser:
+    """A parser whose `--help` opens with the script's docstring as it stands; flags cannot be shortened."""
+    return OneLineParser(
+        description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+
+
+def add_shared_flags(parser: argparse.ArgumentParser, *, epochs: int, batch_size: int, lr: float) -> None:
+    """Adds the flags that mean the same in every script; the three arguments are this script's defaults.
+
+    The flags speak of the script's main run; the small studies around it keep their own settings.
+    """
+    add = parser.add_argument_group("shared by every script").add_argument
+    add("--epochs", type=whole_number(1), default=epochs, metavar="N", help="epochs of the main run (%(default)s)")
+    add("--batch-size", type=whole_number(1), default=batch_size, metavar="N", help="examples a step (%(default)s)")
+    add("--lr", type=positive_number, default=lr, metavar="RATE", help="learning rate of the main run (%(default)s)")
+    add("--seed", type=whole_number(0), default=0, metavar="N", help="of data, weights and order (%(default)s)")
+    add("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1, mps …; auto takes an accelerator if any")
+    add("--precision", choices=("fp32", "bf16", "auto"), default="fp32", help="arithmetic of training (%(default)s)")
+    add("--limit", type=whole_number(1), metavar="N", help="train and test on at most N examples (all)")
+    add("--out-dir", type=Path, metavar="DIR", help="the run's folder (a new runs/<script>/<time>-seed<seed>)")
+    add("--overwrite", action="store_true", help="replace the run that --out-dir holds")
+    add("--resume", action="store_true", help="go on with the run that --out-dir holds, from its checkpoint")
+
+
+def add_data_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds `--data-dir`, for scripts that read data sets from disk."""
+    parser.add_argument(
+        "--data-dir", type=Path, default=PROJECT / "data", metavar="DIR", help="data sets (data/ beside the script)"
+    )
+
+
+def guarded(main: Callable[[Sequence[str] | None], None]) -> Callable[..., None]:
+    """Turns what `main` raises into one line on standard error and an exit code.
+
+    2: something the user gave cannot work. 1: the world failed (a full disk, a vanished folder, a training that
+    diverged). 130: interrupted. A defect of the program itself keeps its traceback.
+    """
+
+    @functools.wraps(main)
+    def guard(argv: Sequence[str] | None = None) -> None:
+        script = Path(main.__globals__["__file__"]).name
+        try:
+            main(argv)
+        except UsageError as error:
+            _stop(f"{script}: error: {error}", 2)
+        except (RunError, OSError, MemoryError) as error:
+            _stop(f"{script}: error: {error or type(error).__name__}", 1)
+        except KeyboardInterrupt as interruption:
+            _stop(f"{script}: interrupted{interruption}", 130)
+
+    return guard
+
+
+def _stop(line: str, code: int) -> NoReturn:
+    print(" ".join(line.split()), file=sys.stderr)
+    raise SystemExit(code)

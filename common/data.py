@@ -1,0 +1,125 @@
+"""MNIST and Fashion-MNIST from their official archives, and batches of tensors without per-example work."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.datasets import MNIST, FashionMNIST
+from torchvision.datasets.utils import download_url
+
+from common.errors import RunError
+
+SOURCES: dict[str, type[MNIST]] = {"MNIST": MNIST, "FashionMNIST": FashionMNIST}
+
+
+def load_images(name: str, split: str, data_dir: Path, limit: int | None = None) -> tuple[Tensor, Tensor]:
+    """The images (uint8, N×1×28×28, 0..255) and labels (int64, N) of `MNIST` or `FashionMNIST`.
+
+    `split` is `train` (60,000 examples) or `test` (10,000); `limit` keeps the first so many. The archives are read and
+    their checksums compared at every call and nothing is unpacked on disk: a read-only folder, runs that start at the
+    same time and half-written files need no care. A missing or damaged archive is fetched from torchvision's mirrors;
+    RunError names it where that fails.
+    """
+    prefix = {"train": "train", "test": "t10k"}[split]
+    images = _parse_idx(_archive(name, f"{prefix}-images-idx3-ubyte.gz", data_dir))
+    labels = _parse_idx(_archive(name, f"{prefix}-labels-idx1-ubyte.gz", data_dir))
+    return images[:limit].unsqueeze(1), labels[:limit].long()
+
+
+def _archive(name: str, file: str, data_dir: Path) -> bytes:
+    source = SOURCES[name]
+    md5 = dict(source.resources)[file]
+    path = data_dir / name / "raw" / file
+    content = _read_verified(path, md5)
+    if content is None:
+        content = _fetch(source.mirrors, path, md5)
+    return gzip.decompress(content)
+
+
+def _read_verified(path: Path, md5: str) -> bytes | None:
+    content = path.read_bytes() if path.is_file() else b""
+    return content if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5 else None
+
+
+def _fetch(mirrors: Sequence[str], path: Path, md5: str) -> bytes:
+    """Downloads an archive beside its place and moves it there whole, one process at a time."""
+    wrong = "is damaged" if path.exists() else "is missing"
+    print(f"{path} {wrong}; fetching it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")), tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            content = _read_verified(path, md5)  # another process may have fetched it while this one waited
+            for mirror in mirrors:
+                if content is None:
+                    content = _try_download(mirror + path.name, Path(folder), md5)
+                    if content is not None:
+                        (Path(folder) / path.name).replace(path)
+    except OSError as error:
+        raise RunError(f"{path} {wrong} and {path.parent} cannot be written ({error.strerror})") from None
+    if content is None:
+        raise RunError(f"{path} {wrong} and no mirror can be reached; put the official archive there (data/README.md)")
+    return content
+
+
+def _try_download(url: str, folder: Path, md5: str) -> bytes | None:
+    try:
+        download_url(url, folder, md5=md5)
+    except (OSError, RuntimeError):
+        return None
+    return _read_verified(folder / url.rsplit("/", 1)[1], md5)
+
+
+def _parse_idx(content: bytes) -> Tensor:
+    # The IDX format: two zero bytes, the element type (8: unsigned byte), the number of dimensions, each dimension as
+    # a big-endian 32-bit number, then the elements.
+    dimensions = content[3]
+    shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=4 + 4 * dimensions).view(shape)
+
+
+class InMemoryDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Examples held as tensors, which gives one example or a whole batch by one index operation.
+
+    `DataLoader` calls `__getitems__` with a batch's indices where a data set has it, so the usual loader loop stays
+    and the cost per example goes. `transform` is applied to the inputs of a batch.
+    """
+
+    def __init__(
+        self, inputs: Tensor, targets: Tensor, transform: Callable[[Tensor], Tensor] = lambda inputs: inputs
+    ) -> None:
+        """`inputs` N×… and `targets` N×…, of equal length; raises ValueError otherwise."""
+        if len(inputs) != len(targets):
+            raise ValueError(f"{len(inputs)} inputs but {len(targets)} targets")
+        self.inputs, self.targets, self.transform = inputs, targets, transform
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.transform(self.inputs[index, None])[0], self.targets[index]
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        chosen = torch.tensor(indices)
+        return self.transform(self.inputs[chosen]), self.targets[chosen]
+
+
+def _already_a_batch(batch: Any) -> Any:
+    return batch
+
+
+def make_loader(dataset: InMemoryDataset, batch_size: int, *, shuffle: bool = False, seed: int = 0) -> DataLoader[Any]:
+    """A loader of batches (inputs B×…, targets B×…); the last one may be smaller.
+
+    The order comes from the loader's own generator, so that nothing else that draws random numbers can change it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return DataLoader(dataset, batch_size, shuffle=shuffle, collate_fn=_already_a_batch, generator=generator)

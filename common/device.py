@@ -1,0 +1,72 @@
+"""Where the arithmetic runs, in which precision, and from which seed."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+
+from common.errors import UsageError
+
+
+def select_device(name: str) -> torch.device:
+    """The device called `name`; `auto` takes an accelerator where there is one, otherwise the CPU.
+
+    Raises UsageError where the name is no device or the device cannot be used here.
+    """
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name == "auto":
+        return accelerator or torch.device("cpu")
+    usable = "cpu" if accelerator is None else f"cpu or {accelerator.type}"
+    try:
+        device = torch.device(name)
+        # Only a computation shows that a device works: a name may be valid for a build or a machine other than this.
+        if torch.ones(1, device=device).add(1).item() != 2:
+            raise RuntimeError
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError):
+        raise UsageError(f"--device {name}: no such device here; accepted: auto, {usable}") from None
+    return device
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds torch on every device. All randomness in this project is torch's; checkpoints save its state."""
+    torch.manual_seed(seed)
+
+
+def configure_numerics() -> None:
+    """Makes runs repeatable and keeps them fast; called once, before anything is computed.
+
+    Adam's moments of never-lit pixels decay into denormal floats, on which a CPU is many times slower. Flushing them
+    to zero changes no result beyond 1e-38.
+    """
+    if not torch.set_flush_denormal(True):
+        print("note: this processor cannot flush denormal numbers; long Adam runs may slow down")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """float32 or bfloat16 for `fp32`, `bf16` or `auto` (bfloat16 where the hardware computes in it).
+
+    Raises UsageError for `bf16` on hardware without it: an emulated bfloat16 is slower than float32.
+    """
+    if name == "fp32":
+        return torch.float32
+    supported = _has_bfloat16(device)
+    if name == "bf16" and not supported:
+        raise UsageError(f"--precision bf16: {device} here does not compute in bfloat16; accepted: fp32, auto")
+    return torch.bfloat16 if supported else torch.float32
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[object]:
+    """The context in which forward passes run: nothing for float32, `torch.autocast` for bfloat16."""
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)

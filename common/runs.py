@@ -1,0 +1,227 @@
+"""A run's folder: what was asked, on which machine, every epoch's numbers, and the summary at the end."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import platform
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+import torchvision
+
+from common.checkpoint import load_checkpoint, write_whole
+from common.device import configure_numerics, resolve_precision, seed_everything, select_device
+from common.errors import UsageError
+from common.report import Verdict
+
+# Options that say where and how a run is started, not what it computes.
+_NOT_COMPARED = {"out_dir", "overwrite", "resume", "epochs"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder. As a context manager it answers an interruption with the command that goes on."""
+
+    folder: Path
+    script: str
+    name: str
+    seed: int
+    device: torch.device
+    dtype: torch.dtype
+    resume: bool
+    arguments: Sequence[str]
+    started: float = field(default_factory=time.perf_counter)
+
+    def study(self, name: str, settings: Mapping[str, object]) -> Run:
+        """A subfolder of the same form for one of several trainings; `settings` become its `config.json`."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        _write_json(folder / "config.json", {"script": self.script, "options": dict(settings)})
+        return replace(self, folder=folder, name=name)
+
+    def finish(self, document: int, metrics: Mapping[str, float], claims: Sequence[Verdict]) -> None:
+        """Writes `summary.json`, which marks the run as finished; numbers that are not finite become null."""
+        summary = {
+            "script": self.script,
+            "document": document,
+            "seed": self.seed,
+            "seconds": round(time.perf_counter() - self.started, 2),
+            "metrics": {name: _finite(value) for name, value in metrics.items()},
+            "claims": [{**claim.as_dict(), "measured": _finite(claim.measured)} for claim in claims],
+        }
+        _write_json(self.folder / "summary.json", summary)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            kept = _without_folder_options(self.arguments)
+            command = shlex.join(["python", self.script, *kept, "--out-dir", str(self.folder), "--resume"])
+            raise KeyboardInterrupt(f"; go on with: {command}") from None
+
+
+def start_run(script_file: str, args: argparse.Namespace, argv: Sequence[str] | None) -> Run:
+    """Chooses device and precision, makes or reopens the run's folder, writes `config.json` and `environment.json`.
+
+    A finished run is never replaced without `--overwrite`, a folder that holds something else never at all, and
+    `--resume` goes on only with the options the run was started with (more epochs are welcome). Raises UsageError.
+    """
+    script = Path(script_file).name
+    device = select_device(args.device)
+    dtype = resolve_precision(args.precision, device)
+    configure_numerics()
+    seed_everything(args.seed)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if args.resume and args.out_dir is None:
+        raise UsageError("--resume needs --out-dir DIR, the folder of the run to go on with")
+    if args.resume and args.overwrite:
+        raise UsageError("--resume goes on with a run and --overwrite replaces it; give one of them")
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    folder = args.out_dir or _new_folder(script, args.seed)
+    _check_holds_our_run(folder, script)
+    if args.resume:
+        _check_can_resume(folder, options)
+    else:
+        _make_room(folder, args.overwrite)
+    _check_writable(folder)
+    config = {"script": script, "command": shlex.join(["python", script, *arguments]), "options": options}
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "environment.json", _environment(device, args.seed))
+    return Run(folder, script, Path(script).stem, args.seed, device, dtype, args.resume, arguments)
+
+
+def write_metrics(path: Path, rows: Sequence[Mapping[str, float]], append: bool = False) -> None:
+    """Writes rows of named numbers as CSV; the first row's names make the header."""
+    with path.open("a" if append else "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys() if rows else ())
+        if rows and file.tell() == 0:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def _new_folder(script: str, seed: int) -> Path:
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
+    parent = Path("runs") / Path(script).stem
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for suffix in ("", *(f"-{n}" for n in range(2, 1000))):  # several runs may start in one second
+            folder = parent / (name + suffix)
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                continue
+    except OSError as error:
+        raise UsageError(f"{parent} cannot be written ({error.strerror}); name a folder with --out-dir") from None
+    raise UsageError(f"{parent} holds a thousand runs of this second; name a folder with --out-dir")
+
+
+def _check_holds_our_run(folder: Path, script: str) -> None:
+    try:
+        if not folder.exists() or not any(folder.iterdir()):
+            return
+    except OSError as error:
+        raise UsageError(f"--out-dir {folder} is no folder that can be read ({error.strerror})") from None
+    if (folder / "checkpoint.pt").exists():
+        load_checkpoint(folder / "checkpoint.pt", script)
+    owner = _read_config(folder).get("script")
+    if owner != script:
+        holds = f"a run of {owner}" if owner else "files that are no run"
+        raise UsageError(f"--out-dir {folder} holds {holds}; name a new or empty folder or one of {script}")
+
+
+def _check_can_resume(folder: Path, options: Mapping[str, object]) -> None:
+    if not folder.exists() or not any(folder.iterdir()):
+        print(f"{folder} holds no run yet: starting at the beginning")
+        return
+    before = _read_config(folder)["options"]
+    different = {name for name in options.keys() | before.keys() if options.get(name) != before.get(name)}
+    different -= _NOT_COMPARED
+    if options["epochs"] < before["epochs"]:
+        different.add("epochs")
+    if different:
+        was = ", ".join(f"--{name.replace('_', '-')} was {before.get(name)}" for name in sorted(different))
+        raise UsageError(f"--resume: the run in {folder} was started with other options: {was}")
+    if not (folder / "checkpoint.pt").exists():
+        print(f"{folder} holds no checkpoint of the main run yet: that starts at the beginning")
+
+
+def _make_room(folder: Path, overwrite: bool) -> None:
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not overwrite:
+        kind = "a finished" if (folder / "summary.json").exists() else "an unfinished"
+        raise UsageError(f"--out-dir {folder} holds {kind} run; --resume goes on with it, --overwrite replaces it")
+    for entry in folder.iterdir():
+        if entry.is_dir() and (entry / "config.json").exists():
+            shutil.rmtree(entry)
+        elif entry.suffix in {".png", ".json", ".csv", ".pt", ".pth"}:
+            entry.unlink()
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"--out-dir {folder} cannot be written ({error.strerror}); name another folder") from None
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) and isinstance(config.get("options"), dict) else {}
+
+
+def _write_json(path: Path, content: object) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _environment(device: torch.device, seed: int) -> dict[str, object]:
+    name = torch.get_device_module(device).get_device_name(device) if device.type == "cuda" else str(device)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "device": name,
+        "cpu": torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "seed": seed,
+    }
+
+
+def _without_folder_options(arguments: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip or argument in {"--overwrite", "--resume"} or argument.startswith("--out-dir="):
+            skip = False
+        elif argument == "--out-dir":
+            skip = True
+        else:
+            kept.append(argument)
+    return kept
