@@ -109,7 +109,8 @@ class InMemoryDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         chosen = torch.tensor(indices)
-        return self.transform(self.inputs[chosen]), self.targets[chosen]
+        # Several times as fast as `self.inputs[chosen]`, which takes each element, not each example, by itself.
+        return self.transform(self.inputs.index_select(0, chosen)), self.targets.index_select(0, chosen)
 
 
 def _already_a_batch(batch: Any) -> Any:

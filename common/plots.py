@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -12,7 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
 from common.checkpoint import write_whole
@@ -46,21 +47,38 @@ def draw_curves(
 ) -> None:
     """Draws columns of a training's history against the epoch; `series` maps a column's name to its label.
 
-    `percent` shows fractions 0..1 as percentages on a fixed 0..100 scale.
+    A column `train_…` is dotted and has the colour of the other column with the same ending. `percent` shows
+    fractions 0..1 as percentages on a fixed scale of 0..100.
     """
     epochs = [row["epoch"] for row in history]
+    colours: dict[str, Any] = {}
     for name, label in series.items():
+        subject = name.split("_", 1)[-1]
         values = [row[name] * (100 if percent else 1) for row in history]
+        style = ":" if name.startswith("train_") else "-"
         # A single epoch makes a point, which a line alone would not show.
-        axes.plot(epochs, values, label=label, marker="o" if len(history) < 3 else None)
+        marker = "o" if len(history) == 1 else None
+        (curve,) = axes.plot(epochs, values, style, color=colours.get(subject), marker=marker, label=label)
+        if len(series) > 1:
+            colours[subject] = curve.get_color()
     axes.set(xlabel="epoch", ylabel=y_label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     if percent:
         axes.set_ylim(0, 100)
     if log:
-        axes.set_yscale("log")
+        use_log_scale(axes)
     axes.grid(alpha=0.3)
     axes.legend()
+
+
+def use_log_scale(axes: Axes) -> None:
+    """A logarithmic y axis whose marks are plain numbers as far as they are short."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high / low < 1e3:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
 
 
 def draw_histogram(axes: Axes, groups: Mapping[str, Tensor], *, bins: int, limits: tuple[float, float]) -> None:
@@ -96,7 +114,9 @@ def image_grid(
         if titles:
             panel.set_title(titles[index], fontsize=9)
         if annotate is not None:
+            frame = panel.axis()  # a mark at the edge must not make this picture smaller than the others
             annotate(panel, index)
+            panel.axis(frame)
     if heading:
         figure.suptitle(heading)
     save_figure(figure, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import math
 import platform
@@ -26,6 +27,7 @@ from common.device import configure_numerics, resolve_precision, seed_everything
 from common.errors import UsageError
 from common.report import Verdict
 
+_RUN_FILES = {"config.json", "environment.json", "metrics.csv", "summary.json", "checkpoint.pt", "model.pt"}
 # Options that say where and how a run is started, not what it computes.
 _NOT_COMPARED = {"out_dir", "overwrite", "resume", "epochs"}
 
@@ -94,11 +96,11 @@ def start_run(script_file: str, args: argparse.Namespace, argv: Sequence[str] | 
     options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
     folder = args.out_dir or _new_folder(script, args.seed)
     _check_holds_our_run(folder, script)
+    _check_writable(folder)
     if args.resume:
         _check_can_resume(folder, options)
     else:
-        _make_room(folder, args.overwrite)
-    _check_writable(folder)
+        _make_room(folder, script, args.overwrite)
     config = {"script": script, "command": shlex.join(["python", script, *arguments]), "options": options}
     _write_json(folder / "config.json", config)
     _write_json(folder / "environment.json", _environment(device, args.seed))
@@ -106,12 +108,17 @@ def start_run(script_file: str, args: argparse.Namespace, argv: Sequence[str] | 
 
 
 def write_metrics(path: Path, rows: Sequence[Mapping[str, float]], append: bool = False) -> None:
-    """Writes rows of named numbers as CSV; the first row's names make the header."""
-    with path.open("a" if append else "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys() if rows else ())
-        if rows and file.tell() == 0:
-            writer.writeheader()
-        writer.writerows(rows)
+    """Writes rows of named numbers as CSV under a header, in place of the file or, with `append`, at its end."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys() if rows else (), lineterminator="\n")
+    if rows and not (append and path.stat().st_size):
+        writer.writeheader()
+    writer.writerows(rows)
+    if append:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text.getvalue())
+    else:
+        write_whole(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def _new_folder(script: str, seed: int) -> Path:
@@ -146,7 +153,7 @@ def _check_holds_our_run(folder: Path, script: str) -> None:
 
 
 def _check_can_resume(folder: Path, options: Mapping[str, object]) -> None:
-    if not folder.exists() or not any(folder.iterdir()):
+    if not any(folder.iterdir()):
         print(f"{folder} holds no run yet: starting at the beginning")
         return
     before = _read_config(folder)["options"]
@@ -161,16 +168,17 @@ def _check_can_resume(folder: Path, options: Mapping[str, object]) -> None:
         print(f"{folder} holds no checkpoint of the main run yet: that starts at the beginning")
 
 
-def _make_room(folder: Path, overwrite: bool) -> None:
-    if not folder.exists() or not any(folder.iterdir()):
+def _make_room(folder: Path, script: str, overwrite: bool) -> None:
+    """Removes what an earlier run wrote, and nothing else, so that no old figure stands beside new numbers."""
+    if not any(folder.iterdir()):
         return
     if not overwrite:
         kind = "a finished" if (folder / "summary.json").exists() else "an unfinished"
         raise UsageError(f"--out-dir {folder} holds {kind} run; --resume goes on with it, --overwrite replaces it")
     for entry in folder.iterdir():
-        if entry.is_dir() and (entry / "config.json").exists():
+        if entry.is_dir() and _read_config(entry).get("script") == script:
             shutil.rmtree(entry)
-        elif entry.suffix in {".png", ".json", ".csv", ".pt", ".pth"}:
+        elif entry.name in _RUN_FILES or entry.suffix == ".png":
             entry.unlink()
 
 

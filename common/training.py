@@ -83,6 +83,26 @@ def _per_example(losses: list[Tensor], counts: list[int], loss_fn: LossFunction)
     return float((total if is_sum else total * weights).sum() / weights.sum())
 
 
+def train_and_watch(
+    model: nn.Module,
+    batches: Batches,
+    loss_fn: LossFunction,
+    optimizer: Optimizer,
+    *,
+    epochs: int,
+    watch: Callable[[Tensor, Tensor], Row],
+) -> list[Row]:
+    """Trains for a few epochs; returns for each update its number from 1 and what `watch(outputs, loss)` saw."""
+    seen: list[Row] = []
+
+    def record(outputs: Tensor, loss: Tensor) -> None:
+        seen.append({"update": len(seen) + 1, **watch(outputs, loss)})
+
+    for _ in range(epochs):
+        train_one_epoch(model, batches, loss_fn, optimizer, on_step=record)
+    return seen
+
+
 def predict(model: nn.Module, batches: Batches, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """The model's outputs (N×…, float32) and the targets (N×…) for all batches, on the CPU, in evaluation mode.
 

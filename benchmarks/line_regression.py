@@ -1,0 +1,89 @@
+"""Document 1's own way of doing things against line_regression.py's: drawing lines, and an epoch of training."""
+
+from __future__ import annotations
+
+import torch
+from skimage.draw import line
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.pairs import Figures, Way, compare, pairs_from_command_line
+from common.data import make_loader
+from common.device import configure_numerics
+from common.training import train_one_epoch
+from line_regression import SUM_OF_SQUARES, draw_lines, line_network, make_lines
+
+SIZE = 128
+LINES = 2000
+
+
+class PerExample(Dataset[tuple[Tensor, Tensor]]):
+    """The document's custom data set: one example at a time, put together to batches by `DataLoader`."""
+
+    def __init__(self, images: Tensor, ends: Tensor) -> None:
+        self.images, self.ends = images, ends
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.ends[index]
+
+
+def main() -> None:
+    pairs = pairs_from_command_line(__doc__)
+    configure_numerics()
+    lines = make_lines(LINES, SIZE, seed=0)
+
+    def draw_one_by_one() -> Figures:
+        images = []
+        for x0, y0, x1, y1 in lines.ends.tolist():
+            image = torch.zeros(1, SIZE, SIZE)
+            rows, columns = line(y0, x0, y1, x1)
+            image[0, rows, columns] = 1
+            images.append(image)
+        return {"lit pixels": torch.stack(images).sum().item()}
+
+    def draw_together() -> Figures:
+        return {"lit pixels": draw_lines(lines.ends, SIZE).sum().item()}
+
+    compare(f"Drawing {LINES} lines", Way("a tensor for each line", draw_one_by_one),
+            Way("project", draw_together), pairs)
+
+    floats = lines.images.float()
+
+    def train_per_example() -> Figures:
+        torch.manual_seed(0)
+        model = line_network(SIZE)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
+        generator = torch.Generator().manual_seed(0)
+        loader = DataLoader(PerExample(floats, lines.ends / SIZE), 64, shuffle=True, generator=generator)
+        model.train()
+        total = 0.0
+        for images, ends in loader:
+            loss = SUM_OF_SQUARES(model(images), ends)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+        return {"loss": total / LINES, "weights": weight_sum(model)}
+
+    def train_in_batches() -> Figures:
+        torch.manual_seed(0)
+        model = line_network(SIZE).to(memory_format=torch.channels_last)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.001, fused=True)
+        loader = make_loader(lines.dataset(SIZE), 64, shuffle=True, seed=0)
+        loss = train_one_epoch(model, loader, SUM_OF_SQUARES, optimizer)
+        return {"loss": loss, "weights": weight_sum(model)}
+
+    compare(f"An epoch on {LINES} lines", Way("per-example Dataset", train_per_example),
+            Way("project", train_in_batches), pairs)
+
+
+def weight_sum(model: nn.Module) -> float:
+    """One number that any difference between two trained networks would change."""
+    return sum(parameter.detach().double().abs().sum().item() for parameter in model.parameters())
+
+
+if __name__ == "__main__":
+    main()

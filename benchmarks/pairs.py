@@ -1,0 +1,55 @@
+"""Times two ways of doing the same work in turn, A B A B …, and shows that both did the same.
+
+Two timings a minute apart may differ because the machine does; two in a row seldom. So the ratio is taken pair by
+pair, and its median is the number to quote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+Figures = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of doing the work: `run()` does it once and returns the figures that show what was done."""
+
+    name: str
+    run: Callable[[], Figures]
+
+
+def pairs_from_command_line(description: str | None) -> int:
+    """The number of pairs, from `--pairs`."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--pairs", type=int, default=7, help="timed pairs, after one that is not counted (%(default)s)")
+    return max(1, int(parser.parse_args().pairs))
+
+
+def compare(title: str, slow: Way, fast: Way, pairs: int) -> None:
+    """Runs both ways in turn, one pair unmeasured first, and prints seconds, ratios and both ways' figures."""
+    seconds: dict[str, list[float]] = {slow.name: [], fast.name: []}
+    figures: dict[str, Figures] = {}
+    for pair in range(pairs + 1):
+        for way in (slow, fast):
+            start = time.perf_counter()
+            figures[way.name] = way.run()
+            if pair:
+                seconds[way.name].append(time.perf_counter() - start)
+    ratios = [a / b for a, b in zip(seconds[slow.name], seconds[fast.name], strict=True)]
+    print(f"\n{title} ({pairs} pairs, {torch.get_num_threads()} threads)")
+    width = max(len(slow.name), len(fast.name))
+    for way in (slow, fast):
+        shown = "  ".join(f"{name} {value:.9g}" for name, value in figures[way.name].items())
+        print(f"  {way.name:<{width}}  {_spread(seconds[way.name], ' s')}   {shown}")
+    print(f"  {'ratio':<{width}}  {_spread(ratios, '×')}")
+
+
+def _spread(values: list[float], unit: str) -> str:
+    return f"median {statistics.median(values):.3g}{unit} (min {min(values):.3g}, max {max(values):.3g})"

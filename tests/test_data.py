@@ -1,0 +1,199 @@
+"""The archives: official, verified at every call, repaired where that can be; and batches without per-example work."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import http.server
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from torchvision.datasets import MNIST, FashionMNIST
+
+from common.cli import PROJECT
+from common.data import InMemoryDataset, load_images, make_loader
+from common.errors import RunError
+
+RAW = PROJECT / "data" / "MNIST" / "raw"
+LABELS = "t10k-labels-idx1-ubyte.gz"
+REQUESTS_PER_FETCH = 2  # torchvision looks for redirections first
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A data folder of the test's own, with MNIST's test archives."""
+    folder = tmp_path / "data" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for archive in RAW.glob("t10k-*.gz"):
+        shutil.copy(archive, folder)
+    return tmp_path / "data"
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    requests = 0
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self) -> None:
+        assert isinstance(self.server, _Server)
+        self.server.requests += 1
+        super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
+    """A mirror on this machine that serves the official archives and counts the requests."""
+    with _Server(("127.0.0.1", 0), functools.partial(_Handler, directory=RAW)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_address[1]}/"])
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mirrors that refuse the connection at once."""
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
+
+
+@pytest.mark.parametrize("name", ["MNIST", "FashionMNIST"])
+def test_the_data_are_torchvision_s(name: str, tmp_path: Path) -> None:
+    """torchvision itself accepts the archives that are shipped, without a network, and reads the same numbers."""
+    shutil.copytree(PROJECT / "data" / name, tmp_path / name, ignore=shutil.ignore_patterns("*-ubyte", "png"))
+    for split, count in (("train", 60_000), ("test", 10_000)):
+        images, labels = load_images(name, split, PROJECT / "data")
+        source = {"MNIST": MNIST, "FashionMNIST": FashionMNIST}[name]
+        expected = source(tmp_path, train=split == "train", download=True)
+        assert images.shape == (count, 1, 28, 28)
+        assert images.dtype == torch.uint8
+        assert torch.equal(images[:, 0], expected.data)
+        assert torch.equal(labels, expected.targets)
+
+
+def test_checksums_in_the_readme_are_those_of_the_files() -> None:
+    text = (PROJECT / "data" / "README.md").read_text()
+    files = sorted((PROJECT / "data").glob("*/raw/*.gz")) + sorted((PROJECT / "data").glob("weather/*.csv"))
+    assert len(files) == 9
+    for file in files:
+        assert f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(PROJECT / 'data')}" in text
+
+
+def test_a_limit_keeps_the_first_examples(copy: Path) -> None:
+    images, labels = load_images("MNIST", "test", copy, limit=7)
+    everything, all_labels = load_images("MNIST", "test", copy)
+    assert torch.equal(images, everything[:7])
+    assert torch.equal(labels, all_labels[:7])
+
+
+def damage(path: Path, kind: str) -> None:
+    content = path.read_bytes()
+    if kind == "missing":
+        path.unlink()
+    elif kind == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "one bit":
+        path.write_bytes(bytes([*content[:2000], content[2000] ^ 1, *content[2001:]]))
+    else:  # a whole archive of something else
+        path.write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\1\7"))
+
+
+@pytest.mark.parametrize("kind", ["missing", "truncated", "empty", "one bit", "another archive"])
+def test_a_damaged_archive_is_fetched_anew(copy: Path, mirror: _Server, kind: str) -> None:
+    path = copy / "MNIST" / "raw" / LABELS
+    original = path.read_bytes()
+    damage(path, kind)
+    _, labels = load_images("MNIST", "test", copy)
+    assert len(labels) == 10_000
+    assert path.read_bytes() == original
+    assert mirror.requests == REQUESTS_PER_FETCH
+    load_images("MNIST", "test", copy)
+    assert mirror.requests == REQUESTS_PER_FETCH, "a repaired archive was fetched again"
+
+
+@pytest.mark.parametrize("kind", ["missing", "truncated"])
+@pytest.mark.usefixtures("no_network")
+def test_a_damaged_archive_without_a_network_is_named_in_one_line(copy: Path, kind: str) -> None:
+    path = copy / "MNIST" / "raw" / LABELS
+    damage(path, kind)
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(RunError) as caught:
+        load_images("MNIST", "test", copy)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert (path.read_bytes() if path.exists() else None) == before
+
+
+def test_loading_writes_nothing_and_ignores_what_others_unpacked(copy: Path) -> None:
+    """A read-only folder works, and so does one in which another program left half a file."""
+    (copy / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").write_bytes(b"half a fi")
+    before = sorted(path.name for path in copy.rglob("*"))
+    _, labels = load_images("MNIST", "test", copy)
+    assert len(labels) == 10_000
+    assert sorted(path.name for path in copy.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("mirror")
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where a folder should be")
+    with pytest.raises(RunError, match=r"is missing and .* cannot be written"):
+        load_images("MNIST", "test", tmp_path / "data")
+
+
+def test_runs_that_start_together_fetch_an_archive_once(copy: Path, mirror: _Server) -> None:
+    damage(copy / "MNIST" / "raw" / LABELS, "truncated")
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: load_images("MNIST", "test", copy)[1], range(4)))
+    assert all(torch.equal(labels, results[0]) for labels in results)
+    assert mirror.requests == REQUESTS_PER_FETCH
+
+
+def numbered(count: int) -> InMemoryDataset:
+    return InMemoryDataset(torch.arange(count).view(-1, 1), torch.arange(count) * 10, transform=double)
+
+
+def double(inputs: torch.Tensor) -> torch.Tensor:
+    return inputs * 2
+
+
+def test_batches_equal_those_of_the_ordinary_loader() -> None:
+    """The same order and the same numbers as `DataLoader` with per-example access and the same generator."""
+    data = numbered(23)
+
+    class PerExample(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
+        def __len__(self) -> int:
+            return len(data)
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+            return data[index]
+
+    ordinary = DataLoader(PerExample(), 5, shuffle=True, generator=torch.Generator().manual_seed(4))
+    for (inputs, targets), (expected_inputs, expected_targets) in zip(
+        make_loader(data, 5, shuffle=True, seed=4), ordinary, strict=True
+    ):
+        assert torch.equal(inputs, expected_inputs)
+        assert torch.equal(targets, expected_targets)
+
+
+def test_every_example_comes_once_and_the_last_batch_may_be_smaller() -> None:
+    batches = list(make_loader(numbered(23), 5, shuffle=True, seed=1))
+    assert [len(inputs) for inputs, _ in batches] == [5, 5, 5, 5, 3]
+    assert torch.equal(torch.cat([targets for _, targets in batches]).sort().values, torch.arange(23) * 10)
+    order = torch.cat([targets for _, targets in make_loader(numbered(23), 5)])
+    assert torch.equal(order, torch.arange(23) * 10)
+
+
+def test_unequal_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 inputs but 2 targets"):
+        InMemoryDataset(torch.zeros(3), torch.zeros(2))
