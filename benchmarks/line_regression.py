@@ -7,7 +7,7 @@ from skimage.draw import line
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.pairs import Figures, Way, compare, pairs_from_command_line
+from benchmarks.pairs import Way, compare, pairs_from_command_line
 from common.data import make_loader
 from common.device import configure_numerics
 from common.training import train_one_epoch
@@ -35,24 +35,21 @@ def main() -> None:
     configure_numerics()
     lines = make_lines(LINES, SIZE, seed=0)
 
-    def draw_one_by_one() -> Figures:
+    def draw_one_by_one() -> Tensor:
         images = []
         for x0, y0, x1, y1 in lines.ends.tolist():
             image = torch.zeros(1, SIZE, SIZE)
             rows, columns = line(y0, x0, y1, x1)
             image[0, rows, columns] = 1
             images.append(image)
-        return {"lit pixels": torch.stack(images).sum().item()}
-
-    def draw_together() -> Figures:
-        return {"lit pixels": draw_lines(lines.ends, SIZE).sum().item()}
+        return torch.stack(images)
 
     compare(f"Drawing {LINES} lines", Way("a tensor for each line", draw_one_by_one),
-            Way("project", draw_together), pairs)
+            Way("project", lambda: draw_lines(lines.ends, SIZE)), image_figures, pairs)
 
     floats = lines.images.float()
 
-    def train_per_example() -> Figures:
+    def train_per_example() -> tuple[float, nn.Module]:
         torch.manual_seed(0)
         model = line_network(SIZE)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
@@ -66,23 +63,30 @@ def main() -> None:
             loss.backward()
             optimizer.step()
             total += loss.item()
-        return {"loss": total / LINES, "weights": weight_sum(model)}
+        return total / LINES, model
 
-    def train_in_batches() -> Figures:
+    def train_in_batches() -> tuple[float, nn.Module]:
         torch.manual_seed(0)
         model = line_network(SIZE).to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.001, fused=True)
         loader = make_loader(lines.dataset(SIZE), 64, shuffle=True, seed=0)
         loss = train_one_epoch(model, loader, SUM_OF_SQUARES, optimizer)
-        return {"loss": loss, "weights": weight_sum(model)}
+        return loss, model
 
     compare(f"An epoch on {LINES} lines", Way("per-example Dataset", train_per_example),
-            Way("project", train_in_batches), pairs)
+            Way("project", train_in_batches), training_figures, pairs)
 
 
-def weight_sum(model: nn.Module) -> float:
-    """One number that any difference between two trained networks would change."""
-    return sum(parameter.detach().double().abs().sum().item() for parameter in model.parameters())
+def image_figures(images: Tensor) -> dict[str, float]:
+    """The number of lit pixels, and a number that changes when one of them moves."""
+    places = images.flatten(1).nonzero().double()
+    return {"lit pixels": len(places), "sum of places": places.sum().item()}
+
+
+def training_figures(result: tuple[float, nn.Module]) -> dict[str, float]:
+    """The epoch's loss, and a number that changes when one trained weight does."""
+    loss, model = result
+    return {"loss": loss, "sum of |weights|": sum(p.detach().double().abs().sum().item() for p in model.parameters())}
 
 
 if __name__ == "__main__":

@@ -11,18 +11,17 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-
-Figures = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way of doing the work: `run()` does it once and returns the figures that show what was done."""
+    """One way of doing the work: `run()` does it once; its result's figures show, untimed, what was done."""
 
     name: str
-    run: Callable[[], Figures]
+    run: Callable[[], Any]
 
 
 def pairs_from_command_line(description: str | None) -> int:
@@ -32,16 +31,18 @@ def pairs_from_command_line(description: str | None) -> int:
     return max(1, int(parser.parse_args().pairs))
 
 
-def compare(title: str, slow: Way, fast: Way, pairs: int) -> None:
+def compare(title: str, slow: Way, fast: Way, figures_of: Callable[[Any], Mapping[str, float]], pairs: int) -> None:
     """Runs both ways in turn, one pair unmeasured first, and prints seconds, ratios and both ways' figures."""
     seconds: dict[str, list[float]] = {slow.name: [], fast.name: []}
-    figures: dict[str, Figures] = {}
+    figures: dict[str, Mapping[str, float]] = {}
     for pair in range(pairs + 1):
         for way in (slow, fast):
             start = time.perf_counter()
-            figures[way.name] = way.run()
+            result = way.run()
+            elapsed = time.perf_counter() - start
+            figures[way.name] = figures_of(result)
             if pair:
-                seconds[way.name].append(time.perf_counter() - start)
+                seconds[way.name].append(elapsed)
     ratios = [a / b for a, b in zip(seconds[slow.name], seconds[fast.name], strict=True)]
     print(f"\n{title} ({pairs} pairs, {torch.get_num_threads()} threads)")
     width = max(len(slow.name), len(fast.name))
