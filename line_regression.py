@@ -1,6 +1,6 @@
 """Document 1: a small convolutional network finds the two ends of a line in a picture.
 
-    python line_regression.py                the whole story, the final run shortened to 40 epochs
+    python line_regression.py                the whole story, the final run shortened to 35 epochs
     python line_regression.py --epochs 500   the document's number of epochs
     python line_regression.py --ablation     and each repair taken away in turn
 
@@ -49,6 +49,7 @@ TRAINING_LINES, UNSEEN_LINES, STUDY_LINES = 10_000, 2_000, 1_000  # "1000 images
 STUDY_RATES, STUDY_EPOCHS = (0.1, 0.01, 0.001), 5
 SUM_OF_SQUARES = nn.MSELoss(reduction="sum")
 ABLATION_EPOCHS = 40
+SEED_SPREAD = 0.05  # by which three seeds of the same network differ after as many epochs: less shows nothing
 TOLERANCES = (1, 2, 5, 10)  # pixels
 SMALLEST_SIZE = 31  # of which four unpadded stride-2 convolutions leave one pixel
 
@@ -74,12 +75,12 @@ CLAIMS = (
           "unseen_coordinates_within_2", lambda share: share > 0.94, "{:.1%}"),
     Claim("1.10a", "no activations: how far from one linear map", "one map: < 0.0001",
           "draft_nonlinearity", lambda error: error < 1e-4, "{:.1e}"),
-    Claim("1.10b", "no activations: change in unseen coordinates within 10 px", "worse: < 0",
-          "ablation_no_relu", lambda change: change < 0, "{:+.1%}"),
-    Claim("1.10c", "unordered ends: change in unseen coordinates within 10 px", "worse: < 0",
-          "ablation_ends_in_any_order", lambda change: change < 0, "{:+.1%}"),
-    Claim("1.10d", "dropout: change in unseen coordinates within 10 px", "worse: < 0",
-          "ablation_dropout", lambda change: change < 0, "{:+.1%}"),
+    Claim("1.10b", "no activations: change in unseen coordinates within 10 px", "worse: < −5 points",
+          "ablation_no_relu", lambda change: change < -SEED_SPREAD, "{:+.1%}"),
+    Claim("1.10c", "unordered ends: change in unseen coordinates within 10 px", "worse: < −5 points",
+          "ablation_ends_in_any_order", lambda change: change < -SEED_SPREAD, "{:+.1%}"),
+    Claim("1.10d", "dropout: change in unseen coordinates within 10 px", "worse: < −5 points",
+          "ablation_dropout", lambda change: change < -SEED_SPREAD, "{:+.1%}"),
 )
 
 
@@ -448,10 +449,10 @@ def exchange_some_ends(ends: Tensor, generator: torch.Generator) -> Tensor:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument("--image-size", type=whole_number(SMALLEST_SIZE, 1024), default=DOCUMENT_SIZE, metavar="PIXELS",
+    parser.add_argument("--image-size", type=whole_number(SMALLEST_SIZE, 512), default=DOCUMENT_SIZE, metavar="PIXELS",
                         help="side of the pictures (%(default)s)")
     parser.add_argument("--ablation", action="store_true", help="also take each repair away in turn (7 more trainings)")
-    add_shared_flags(parser, epochs=40, batch_size=64, lr=0.001)
+    add_shared_flags(parser, epochs=35, batch_size=64, lr=0.001)
     return parser.parse_args(argv)
 
 

