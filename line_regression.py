@@ -341,7 +341,7 @@ def train_network(run: Run, recipe: Recipe, train: Lines, unseen: Lines) -> tupl
         return row
 
     history = fit(model, loader, recipe.loss_fn, optimizer, epochs=recipe.epochs, run=run, validate=validate,
-                  show=("train_loss", "train_median_error", "unseen_median_error"))
+                  show={"train_loss": "loss", "train_median_error": "training px", "unseen_median_error": "unseen px"})
     return model, history
 
 

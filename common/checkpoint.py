@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -26,21 +27,18 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def save_tensors(path: Path, content: dict[str, Any]) -> None:
-    """Saves tensors and plain types; OSError where the disk is full."""
-
-    def write(file: IO[bytes]) -> None:
-        try:
-            torch.save(content, file)
-        except RuntimeError as error:  # torch reports a failed write of its zip archive as a RuntimeError
-            raise OSError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
-
-    write_whole(path, write)
+    """Saves tensors and plain types, whole or not at all."""
+    # Through memory, because torch turns a failed write (a full disk) into an error that names neither cause nor file.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_whole(path, lambda file: file.write(buffer.getbuffer()))
 
 
 def load_checkpoint(path: Path, script: str) -> dict[str, Any]:

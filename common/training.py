@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -146,16 +147,16 @@ def fit(
     scheduler: Any = None,
     schedule_on: str | None = None,
     penalty: Callable[[nn.Module], Tensor] | None = None,
-    show: Sequence[str] = ("train_loss",),
+    show: Mapping[str, str] = MappingProxyType({"train_loss": "loss"}),
     weights_name: str = "model.pt",
 ) -> list[Row]:
     """Trains for `epochs` epochs and returns one row of numbers for each.
 
     A row holds `epoch`, `seconds` (training alone), `lr`, `train_loss` and what `validate(model)` returns; it is
-    written to `metrics.csv` in the run's folder at once, and its values named in `show` are displayed. The scheduler
-    steps after each epoch, on the row's value `schedule_on` where that is named. A checkpoint is saved every few
-    seconds and at the end; with `run.resume` a checkpoint in the folder is gone on from, and the end is bit-identical
-    to that of an uninterrupted run. Raises Diverged when the loss is no finite number.
+    written to `metrics.csv` in the run's folder at once, and its values in `show` are displayed under the names given
+    there. The scheduler steps after each epoch, on the row's value `schedule_on` where that is named. A checkpoint is
+    saved every few seconds and at the end; with `run.resume` a checkpoint in the folder is gone on from, and the end is
+    bit-identical to that of an uninterrupted run. Raises Diverged when the loss is no finite number.
     """
     history = _restore(run, model, optimizer, scheduler, loader) if run.resume else []
     write_metrics(run.folder / "metrics.csv", history)
@@ -228,7 +229,7 @@ def checkpoint_path(folder: Path) -> Path:
 class _Progress:
     """A bar over all updates on a terminal; one plain line an epoch elsewhere."""
 
-    def __init__(self, label: str, done: int, epochs: int, steps: int, show: Sequence[str]) -> None:
+    def __init__(self, label: str, done: int, epochs: int, steps: int, show: Mapping[str, str]) -> None:
         self.label, self.epochs, self.show = label, epochs, show
         self.bar = tqdm(
             total=epochs * steps, initial=done * steps, desc=label, unit="step", disable=not sys.stderr.isatty()
@@ -244,7 +245,7 @@ class _Progress:
         self.bar.update()
 
     def epoch(self, row: Row) -> None:
-        scores = {name: f"{row[name]:.4g}" for name in self.show}
+        scores = {shown: f"{row[name]:.3g}" for name, shown in self.show.items()}
         self.bar.set_description_str(f"{self.label} {row['epoch']}/{self.epochs}", refresh=False)
         self.bar.set_postfix(scores, refresh=False)
         if self.bar.disable:
