@@ -315,6 +315,14 @@ def test_a_folder_that_is_not_ours_is_left_alone(
     assert contents(tmp_path) == before
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, call: Call) -> None:
+    (tmp_path / "file").write_text("mine")
+    code, out, err = call(main, *SMALL, "--out-dir", tmp_path / "file" / "run")
+    assert (code, out) == (2, "")
+    assert f"--out-dir {tmp_path / 'file' / 'run'} cannot be written (Not a directory)" in err
+    assert err.count("\n") == 1
+
+
 def test_a_checkpoint_that_would_run_code_is_refused(finished: Path, tmp_path: Path, call: Call) -> None:
     folder = shutil.copytree(finished, tmp_path / "run")
     torch.save(nn.Linear(1, 1), folder / "checkpoint.pt")
@@ -362,6 +370,7 @@ def test_help_opens_with_the_story_and_shows_the_defaults(call: Call) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_default_run_finds_lines(seed: int, tmp_path: Path, call: Call) -> None:
+    """After these 35 epochs seeds 0, 1 and 2 had 89, 84 and 89% of the unseen coordinates within 10 px."""
     code, _, _ = call(main, "--seed", seed, "--out-dir", tmp_path)
     assert code == 0
-    assert numbers(tmp_path)["unseen_coordinates_within_10"] > 0.7
+    assert numbers(tmp_path)["unseen_coordinates_within_10"] > 0.75
