@@ -9,6 +9,10 @@ A picture is black but for one white line; the network answers with four numbers
 using PyTorch", Towards Data Science): a first draft whose weights explode, the repairs, the search for a learning
 rate, the final run.
 
+Measured on two cores, seed 0: after the default run (106 s) 89.5% of the coordinates of unseen lines are within 10
+pixels, median error 2.9 pixels; after 500 epochs 96.7% of the training lines' coordinates are within 2 pixels, of the
+unseen lines' 47.2% (95.0% within 10 pixels).
+
 What the document leaves open, and what is chosen here:
 * lines: 10,000 to learn from and 2,000 never seen in training; batches of 64 and, for the first draft, a learning
   rate of 0.001, which are those of PyTorch's quick start, whose optimizer the document says it took.
@@ -458,8 +462,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def not_tested(args: argparse.Namespace) -> set[str]:
     """The claims that a run with these settings does not test."""
-    document = args.image_size == DOCUMENT_SIZE and args.limit is None
-    main_run = (args.epochs, args.batch_size, args.lr, args.precision) == (DOCUMENT_EPOCHS, 64, 0.001, "fp32")
+    document = (args.image_size, args.limit, args.precision) == (DOCUMENT_SIZE, None, "fp32")
+    main_run = (args.epochs, args.batch_size, args.lr) == (DOCUMENT_EPOCHS, 64, 0.001)
     return {c.id for c in CLAIMS if not (document and (main_run or not c.id.startswith("1.9")))}
 
 
