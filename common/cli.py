@@ -50,6 +50,19 @@ def whole_number(at_least: int, at_most: int = 2**63 - 1) -> Callable[[str], int
     return _number(int, lambda value: at_least <= value <= at_most, accepted)
 
 
+def whole_numbers(at_least: int, at_most: int = 2**63 - 1) -> Callable[[str], tuple[int, ...]]:
+    """An argparse type: different whole numbers with commas between them, such as `0,1,2`."""
+    one = whole_number(at_least, at_most)
+
+    def parse(text: str) -> tuple[int, ...]:
+        numbers = tuple(one(part) for part in text.split(","))
+        if len(set(numbers)) < len(numbers):
+            raise argparse.ArgumentTypeError(f"{text!r} names a number twice")
+        return numbers
+
+    return parse
+
+
 positive_number = _number(float, lambda value: math.isfinite(value) and value > 0, "a finite number above 0")
 
 

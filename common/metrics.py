@@ -46,6 +46,17 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, classes: int) -> Tenso
     return torch.bincount(labels * classes + predictions, minlength=classes**2).view(classes, classes)
 
 
+def misclassified(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Which rows of the logits (N×C) are wrong: their indices, predicted classes and confidences, worst first.
+
+    The confidence is the probability (softmax) of the class predicted; the surest error is the worst.
+    """
+    confidences, predicted = logits.softmax(1).max(1)
+    wrong = (predicted != labels).nonzero()[:, 0]
+    wrong = wrong[confidences[wrong].argsort(descending=True, stable=True)]
+    return wrong, predicted[wrong], confidences[wrong]
+
+
 def _within(predictions: Tensor, targets: Tensor, tolerance: float) -> Tensor:
     if predictions.shape != targets.shape or predictions.numel() == 0:
         raise ValueError(f"predictions and targets must have one shape, not empty; got {_shapes(predictions, targets)}")

@@ -105,7 +105,8 @@ def image_grid(
     pictures = images.reshape(len(images), *images.shape[-2:])
     low, high = float(pictures.min()), float(pictures.max())
     rows = -(-len(pictures) // columns)
-    figure, axes = new_figure(rows, columns, width=width, height=width + (0.2 if titles else 0))
+    lines = max((title.count("\n") + 1 for title in titles), default=0)
+    figure, axes = new_figure(rows, columns, width=width, height=width + 0.2 * lines)
     for index, panel in enumerate(axes):
         panel.set_axis_off()
         if index >= len(pictures):
@@ -120,6 +121,20 @@ def image_grid(
     if heading:
         figure.suptitle(heading)
     save_figure(figure, path)
+
+
+def error_gallery(
+    images: Tensor, labels: Tensor, errors: tuple[Tensor, Tensor, Tensor], names: Sequence[str], path: Path
+) -> None:
+    """Saves the 20 worst errors (from `metrics.misclassified`) with prediction, confidence and truth, where any."""
+    wrong, predicted, confidences = errors
+    if not len(wrong):
+        print("no picture was misclassified: no gallery of errors")
+        return
+    titles = [f"{names[p]}, {c:.0%}\ntruth: {names[t]}" for p, c, t in
+              zip(predicted[:20].tolist(), confidences[:20].tolist(), labels[wrong[:20]].tolist(), strict=True)]
+    image_grid(images[wrong[:20]], path, columns=5, titles=titles,
+               heading=f"the surest of {len(wrong)} errors: prediction, confidence and truth")
 
 
 def confusion_figure(counts: Tensor, names: Sequence[str], path: Path) -> None:

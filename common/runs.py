@@ -27,7 +27,8 @@ from common.device import configure_numerics, resolve_precision, seed_everything
 from common.errors import UsageError
 from common.report import Verdict
 
-_RUN_FILES = {"config.json", "environment.json", "metrics.csv", "summary.json", "checkpoint.pt", "model.pt"}
+_RUN_FILES = {"config.json", "environment.json", "summary.json", "checkpoint.pt", "model.pt"}
+_RUN_SUFFIXES = {".png", ".csv", ".pth"}
 # Options that say where and how a run is started, not what it computes.
 _NOT_COMPARED = {"out_dir", "overwrite", "resume", "epochs"}
 
@@ -46,12 +47,12 @@ class Run:
     arguments: Sequence[str]
     started: float = field(default_factory=time.perf_counter)
 
-    def study(self, name: str, settings: Mapping[str, object]) -> Run:
+    def study(self, name: str, settings: Mapping[str, object], seed: int | None = None) -> Run:
         """A subfolder of the same form for one of several trainings; `settings` become its `config.json`."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         _write_json(folder / "config.json", {"script": self.script, "options": dict(settings)})
-        return replace(self, folder=folder, name=name)
+        return replace(self, folder=folder, name=name, seed=self.seed if seed is None else seed)
 
     def finish(self, document: int, metrics: Mapping[str, float], claims: Sequence[Verdict]) -> None:
         """Writes `summary.json`, which marks the run as finished; numbers that are not finite become null."""
@@ -93,7 +94,7 @@ def start_run(script_file: str, args: argparse.Namespace, argv: Sequence[str] | 
         raise UsageError("--resume needs --out-dir DIR, the folder of the run to go on with")
     if args.resume and args.overwrite:
         raise UsageError("--resume goes on with a run and --overwrite replaces it; give one of them")
-    options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    options = {name: _plain(value) for name, value in vars(args).items()}
     folder = args.out_dir or _new_folder(script, args.seed)
     _check_holds_our_run(folder, script)
     _check_writable(folder)
@@ -164,8 +165,8 @@ def _check_can_resume(folder: Path, options: Mapping[str, object]) -> None:
     if different:
         was = ", ".join(f"--{name.replace('_', '-')} was {before.get(name)}" for name in sorted(different))
         raise UsageError(f"--resume: the run in {folder} was started with other options: {was}")
-    if not (folder / "checkpoint.pt").exists():
-        print(f"{folder} holds no checkpoint of the main run yet: that starts at the beginning")
+    if not any(folder.rglob("checkpoint.pt")):
+        print(f"{folder} holds no checkpoint yet: training starts at the beginning")
 
 
 def _make_room(folder: Path, script: str, overwrite: bool) -> None:
@@ -178,7 +179,7 @@ def _make_room(folder: Path, script: str, overwrite: bool) -> None:
     for entry in folder.iterdir():
         if entry.is_dir() and _read_config(entry).get("script") == script:
             shutil.rmtree(entry)
-        elif entry.name in _RUN_FILES or entry.suffix == ".png":
+        elif entry.name in _RUN_FILES or entry.suffix in _RUN_SUFFIXES:
             entry.unlink()
 
 
@@ -202,6 +203,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _write_json(path: Path, content: object) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_whole(path, lambda file: file.write(text.encode()))
+
+
+def _plain(value: object) -> object:
+    """An option as JSON gives it back."""
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _finite(value: float | None) -> float | None:

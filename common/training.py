@@ -147,6 +147,7 @@ def fit(
     scheduler: Any = None,
     schedule_on: str | None = None,
     penalty: Callable[[nn.Module], Tensor] | None = None,
+    on_step: Callable[[Tensor, Tensor], None] | None = None,
     show: Mapping[str, str] = MappingProxyType({"train_loss": "loss"}),
     weights_name: str = "model.pt",
 ) -> list[Row]:
@@ -154,19 +155,26 @@ def fit(
 
     A row holds `epoch`, `seconds` (training alone), `lr`, `train_loss` and what `validate(model)` returns; it is
     written to `metrics.csv` in the run's folder at once, and its values in `show` are displayed under the names given
-    there. The scheduler steps after each epoch, on the row's value `schedule_on` where that is named. A checkpoint is
-    saved every few seconds and at the end; with `run.resume` a checkpoint in the folder is gone on from, and the end is
-    bit-identical to that of an uninterrupted run. Raises Diverged when the loss is no finite number.
+    there. `on_step(outputs, loss)` is called after every update. The scheduler steps after each epoch, on the row's
+    value `schedule_on` where that is named. A checkpoint is saved every few seconds and at the end; with `run.resume` a
+    checkpoint in the folder is gone on from, and the end is bit-identical to that of an uninterrupted run. Raises
+    Diverged when the loss is no finite number.
     """
     history = _restore(run, model, optimizer, scheduler, loader) if run.resume else []
     write_metrics(run.folder / "metrics.csv", history)
     saved = time.monotonic()
     with _Progress(run.name, len(history), epochs, len(loader), show) as progress:
+
+        def after_step(outputs: Tensor, loss: Tensor) -> None:
+            progress.bar.update()
+            if on_step is not None:
+                on_step(outputs, loss)
+
         for epoch in range(len(history) + 1, epochs + 1):
             row: Row = {"epoch": epoch, "seconds": 0.0, "lr": optimizer.param_groups[0]["lr"]}
             start = time.perf_counter()
             row["train_loss"] = train_one_epoch(
-                model, loader, loss_fn, optimizer, penalty=penalty, dtype=run.dtype, on_step=progress.step
+                model, loader, loss_fn, optimizer, penalty=penalty, dtype=run.dtype, on_step=after_step
             )
             row["seconds"] = time.perf_counter() - start
             if not math.isfinite(row["train_loss"]):
@@ -240,9 +248,6 @@ class _Progress:
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
-
-    def step(self, outputs: Tensor, loss: Tensor) -> None:
-        self.bar.update()
 
     def epoch(self, row: Row) -> None:
         scores = {shown: f"{row[name]:.3g}" for name, shown in self.show.items()}
