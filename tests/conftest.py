@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ import torch
 from common.runs import Run
 
 Outcome = tuple[int, str, str]
+Call = Callable[..., Outcome]
+TIMES = {"drawing_share", "seconds_per_epoch", "small_kernel_time"}
 
 
 def make_run(folder: Path, *, resume: bool = False, seed: int = 0) -> Run:
@@ -19,8 +23,19 @@ def make_run(folder: Path, *, resume: bool = False, seed: int = 0) -> Run:
     return Run(folder, "script.py", "script", seed, torch.device("cpu"), torch.float32, resume, ())
 
 
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What a run wrote at its end."""
+    content: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return content
+
+
+def numbers(folder: Path) -> dict[str, float]:
+    """A run's metrics without those that are times, which no two runs share."""
+    return {name: value for name, value in read_summary(folder)["metrics"].items() if name not in TIMES}
+
+
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
     """Calls a script's main with arguments; returns its exit code, standard output and standard error."""
 
     def run(main: Callable[[Sequence[str]], None], *arguments: object) -> Outcome:

@@ -7,11 +7,9 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,9 +23,8 @@ import line_regression
 from common.cli import PROJECT
 from common.report import layer_table
 from line_regression import CLAIMS, draw_lines, first_draft, line_network, line_scores, main, make_lines, random_ends
-from tests.conftest import Outcome
+from tests.conftest import Call, numbers, read_summary
 
-Call = Callable[..., Outcome]
 SMALL = ("--image-size", 32, "--limit", 100, "--epochs", 2)
 FIGURES = {"example", "samples", "explosion", "learning_rates", "learning_curves", "predictions", "errors"}
 
@@ -150,16 +147,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def read(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return content
-
-
-def numbers(folder: Path) -> dict[str, float]:
-    metrics: dict[str, float] = read(folder)["metrics"]
-    return {name: value for name, value in metrics.items() if name != "drawing_share"}
-
-
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = torch.load(folder / "model.pt", weights_only=True)
     return state
@@ -168,7 +155,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_the_story_leaves_a_complete_run(finished: Path) -> None:
     assert {path.stem for path in finished.glob("*.png")} == FIGURES
     assert all(path.stat().st_size > 2000 for path in finished.glob("*.png"))
-    summary = read(finished)
+    summary = read_summary(finished)
     assert (summary["script"], summary["document"], summary["seed"]) == ("line_regression.py", 1, 0)
     assert [claim["id"] for claim in summary["claims"]] == [claim.id for claim in CLAIMS]
     assert all(set(claim) == {"id", "text", "claimed", "measured", "verdict"} for claim in summary["claims"])
@@ -341,7 +328,7 @@ def test_a_finished_run_is_replaced_only_on_request(finished: Path, tmp_path: Pa
     (folder / "notes.txt").write_text("mine")
     code, _, _ = call(main, *SMALL, "--seed", 1, "--out-dir", folder, "--overwrite")
     assert code == 0
-    assert read(folder)["seed"] == 1
+    assert read_summary(folder)["seed"] == 1
     assert numbers(folder) != numbers(finished)
     assert (folder / "notes.txt").read_text() == "mine"
 

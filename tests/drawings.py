@@ -1,0 +1,76 @@
+"""Pictures of digits made by other means than MNIST: fonts and pen strokes drawn with Pillow, and bad photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+Grey = npt.NDArray[np.float64]
+Points = list[tuple[float, float]]
+
+FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSerif", "STIXGeneral", "cmss10", "cmtt10")
+
+
+def font_digit(digit: int, font: str) -> Image.Image:
+    """A printed digit, black on white, off the middle of 300×260 pixels."""
+    picture = Image.new("L", (300, 260), 255)
+    draw = ImageDraw.Draw(picture)
+    letters = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"), 180)
+    draw.text((175, 120), str(digit), fill=0, font=letters, anchor="mm")
+    return picture
+
+
+def _arc(x: float, y: float, rx: float, ry: float, start: int, end: int) -> Points:
+    angles = np.radians(np.linspace(start, end, 24))
+    return [(x + rx * float(np.cos(angle)), y + ry * float(np.sin(angle))) for angle in angles]
+
+
+STROKES: dict[int, list[Points]] = {
+    0: [_arc(0.5, 0.5, 0.3, 0.42, -90, 270)],
+    1: [[(0.35, 0.25), (0.52, 0.08), (0.52, 0.92)]],
+    2: [[*_arc(0.48, 0.3, 0.26, 0.22, 190, 390), (0.25, 0.9), (0.78, 0.9)]],
+    3: [[*_arc(0.45, 0.29, 0.25, 0.2, 200, 440), *_arc(0.45, 0.69, 0.28, 0.22, 270, 520)]],
+    4: [[(0.6, 0.08), (0.2, 0.62), (0.82, 0.62)], [(0.62, 0.35), (0.62, 0.95)]],
+    5: [[(0.75, 0.1), (0.32, 0.1), (0.3, 0.45), *_arc(0.47, 0.65, 0.27, 0.24, 230, 500)]],
+    6: [[(0.65, 0.08), (0.4, 0.35), *_arc(0.48, 0.68, 0.22, 0.22, 180, 540)]],
+    7: [[(0.22, 0.12), (0.78, 0.12), (0.42, 0.92)]],
+    8: [_arc(0.5, 0.29, 0.2, 0.19, 90, 450), _arc(0.5, 0.7, 0.25, 0.22, 270, 630)],
+    9: [[*_arc(0.5, 0.32, 0.22, 0.22, 0, 360), (0.72, 0.32), (0.66, 0.92)]],
+}
+
+
+def pen_digit(digit: int, random: np.random.Generator, *, pen: int = 14, side: int = 240) -> Image.Image:
+    """A digit drawn with a trembling, slanting pen of `pen` pixels' width, black on white, side×side pixels."""
+    picture = Image.new("L", (2 * side, 2 * side), 255)
+    draw = ImageDraw.Draw(picture)
+    slant, breadth = random.normal(0, 0.12), random.uniform(0.6, 0.8)
+    for stroke in STROKES[digit]:
+        points = [(2 * side * (0.5 + (x - 0.5) * breadth - slant * (y - 0.5) + random.normal(0, 0.008)),
+                   2 * side * (0.5 + (y - 0.5) * 0.75 + random.normal(0, 0.008))) for x, y in stroke]
+        draw.line(points, fill=0, width=2 * pen, joint="curve")
+        for x, y in (points[0], points[-1]):
+            draw.ellipse([x - pen, y - pen, x + pen, y + pen], fill=0)
+    return picture.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def photographs(picture: Image.Image, random: np.random.Generator) -> dict[str, Grey]:
+    """The picture as a careless photographer might take it, 0..1."""
+    paper = np.asarray(picture, dtype=np.float64) / 255
+    y, x = (index / side - 0.5 for index, side in zip(np.indices(paper.shape), paper.shape, strict=True))
+    slanting, dark_corners = 0.7 + 0.5 * x, 1 - 1.2 * (x**2 + y**2)
+    return {
+        "as drawn": paper,
+        "light on dark": 1 - paper,
+        "faint": 0.35 + 0.3 * paper,
+        "slanting light": slanting * (0.25 + 0.75 * paper),
+        "dark corners": dark_corners * (0.25 + 0.75 * paper),
+        "a shadow": np.where(x + 0.5 * y > 0.3, 0.55, 1.0) * (0.2 + 0.8 * paper),
+        "noise": np.clip(0.2 + 0.6 * paper + random.normal(0, 0.12, paper.shape), 0, 1),
+        "light on dark, slanting, noise": np.clip(
+            slanting * (1 - 0.75 * paper) + random.normal(0, 0.06, paper.shape), 0, 1
+        ),
+    }
