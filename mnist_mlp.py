@@ -46,7 +46,7 @@ from common.errors import UsageError
 from common.image_folder import decode_images, export_image_folder
 from common.metrics import accuracy, misclassified
 from common.pictures import as_mnist_digit, read_picture
-from common.plots import draw_curves, error_gallery, image_grid, new_figure, save_figure
+from common.plots import error_gallery, image_grid, new_figure, save_figure, use_log_scale
 from common.report import Claim, judge, print_claims, print_table
 from common.runs import Run, start_run
 from common.training import Row, fit, predict, train_one_epoch
@@ -149,7 +149,7 @@ def show_data(run: Run, digits: dict[str, Digits], loader: DataLoader[Any]) -> R
         print(f"batch {number}: pictures {tuple(images.shape)}, labels {' '.join(map(str, labels.tolist()))}")
         if number == 0:
             image_grid(images[:30], run.folder / "first_batch.png", columns=10, width=1.2,
-                       titles=[*map(str, labels[:30].tolist())], heading="from the first batch")
+                       titles=[*map(str, labels[:30].tolist())], heading="from the first batch: pictures and labels")
     return metrics
 
 
@@ -184,7 +184,12 @@ def draw_losses(run: Run, history: Sequence[Row], batches: int) -> None:
               for row in history for name, loss in row.items() if name.startswith("loss_at_batch_")]
     if points:
         axes.plot(*zip(*points, strict=True), ".", color="tab:gray", label="a single batch, every 100th")
-    draw_curves(axes, history, {"train_loss": "mean of the epoch"}, y_label="cross-entropy", log=True)
+    axes.plot([row["epoch"] - 0.5 for row in history], [row["train_loss"] for row in history], "o-", color="tab:blue",
+              label="mean of the epoch, at its middle")
+    axes.set(xlabel="epochs done", ylabel="cross-entropy")
+    use_log_scale(axes)
+    axes.grid(alpha=0.3)
+    axes.legend()
     save_figure(figure, run.folder / "loss.png")
 
 
@@ -302,7 +307,7 @@ def compare_widths(run: Run, args: argparse.Namespace, digits: dict[str, Digits]
     figure, (axes,) = new_figure()
     positions = range(len(args.widths))
     means = [100 * statistics.mean(shares[width]) for width in args.widths]
-    axes.plot(positions, means, "-", color="tab:blue", label="mean")
+    axes.plot(positions, means, "-", color="tab:gray", label="mean")
     for number, seed in enumerate(args.seeds):
         axes.plot(positions, [100 * shares[width][number] for width in args.widths], "o", label=f"seed {seed}")
     axes.set(xlabel="width of the hidden layer", ylabel="test accuracy (%)", title=f"after {args.epochs} epochs")

@@ -45,7 +45,7 @@ def main() -> None:
         return torch.stack(images)
 
     compare(f"Drawing {LINES} lines", Way("a tensor for each line", draw_one_by_one),
-            Way("project", lambda: draw_lines(lines.ends, SIZE)), image_figures, pairs)
+            Way("project", lambda: draw_lines(lines.ends, SIZE)), figures_of=image_figures, pairs=pairs)
 
     floats = lines.images.float()
 
@@ -74,7 +74,7 @@ def main() -> None:
         return loss, model
 
     compare(f"An epoch on {LINES} lines", Way("per-example Dataset", train_per_example),
-            Way("project", train_in_batches), training_figures, pairs)
+            Way("project", train_in_batches), figures_of=training_figures, pairs=pairs)
 
 
 def image_figures(images: Tensor) -> dict[str, float]:

@@ -31,25 +31,29 @@ def pairs_from_command_line(description: str | None) -> int:
     return max(1, int(parser.parse_args().pairs))
 
 
-def compare(title: str, slow: Way, fast: Way, figures_of: Callable[[Any], Mapping[str, float]], pairs: int) -> None:
-    """Runs both ways in turn, one pair unmeasured first, and prints seconds, ratios and both ways' figures."""
-    seconds: dict[str, list[float]] = {slow.name: [], fast.name: []}
+def compare(
+    title: str, slow: Way, *fast: Way, figures_of: Callable[[Any], Mapping[str, float]], pairs: int
+) -> None:
+    """Runs all ways in turn, once unmeasured first; prints seconds, ratios to the slow way, and each way's figures."""
+    ways = (slow, *fast)
+    seconds: dict[str, list[float]] = {way.name: [] for way in ways}
     figures: dict[str, Mapping[str, float]] = {}
     for pair in range(pairs + 1):
-        for way in (slow, fast):
+        for way in ways:
             start = time.perf_counter()
             result = way.run()
             elapsed = time.perf_counter() - start
             figures[way.name] = figures_of(result)
             if pair:
                 seconds[way.name].append(elapsed)
-    ratios = [a / b for a, b in zip(seconds[slow.name], seconds[fast.name], strict=True)]
     print(f"\n{title} ({pairs} pairs, {torch.get_num_threads()} threads)")
-    width = max(len(slow.name), len(fast.name))
-    for way in (slow, fast):
+    width = max(len(way.name) for way in ways)
+    for way in ways:
         shown = "  ".join(f"{name} {value:.9g}" for name, value in figures[way.name].items())
         print(f"  {way.name:<{width}}  {_spread(seconds[way.name], ' s')}   {shown}")
-    print(f"  {'ratio':<{width}}  {_spread(ratios, '×')}")
+    for way in fast:
+        ratios = [a / b for a, b in zip(seconds[slow.name], seconds[way.name], strict=True)]
+        print(f"  {slow.name} ÷ {way.name}: {_spread(ratios, '×')}")
 
 
 def _spread(values: list[float], unit: str) -> str:
