@@ -8,7 +8,9 @@ Fashion-MNIST: 60,000 pictures of 28×28 grey pixels to learn from, 10,000 to va
 story is the document's ("CNNs with PyTorch", MLearning.ai): how large the picture is after each layer, training with
 cost and accuracy side by side, which clothes are mistaken for which, and two proposals for more accuracy.
 
-MEASURED
+Measured on two cores, seeds 0 to 4: 89.6 ± 0.3% of the validation pictures after 6 epochs, in about a minute. Kernels
+of 3×3 gave 0.4 points less in three quarters of the time, batch norm 0.7 points more, and after 3 epochs already more
+than the plain network after 6 (seeds 0, 1, 2; `--compare` takes 16 minutes).
 
 Where this differs from the document's notebook, and why:
 * ReLU stands after max-pooling. The largest of four ReLUs is the ReLU of the largest, so the network computes the

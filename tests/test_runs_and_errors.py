@@ -91,3 +91,4 @@ def test_a_study_is_a_subfolder_of_the_same_form(tmp_path: Path) -> None:
     assert (study.folder, study.name, study.seed) == (tmp_path / "lr-high", "lr-high", 3)
     config = json.loads((tmp_path / "lr-high" / "config.json").read_text())
     assert config == {"script": "script.py", "options": {"lr": 0.1}}
+    assert make_run(tmp_path, seed=3).study("lr-high", {}, seed=5).seed == 5
