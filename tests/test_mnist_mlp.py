@@ -188,13 +188,14 @@ def test_digits_drawn_by_other_means_are_read(weights: Path) -> None:
     random = np.random.default_rng(0)
     network = Network()
     network.load_state_dict(torch.load(weights, weights_only=True))
-    pens = [(d, pen_digit(d, random, pen=pen)) for pen in (5, 14, 25) for d in range(10)]
-    printed = [(d, font_digit(d, font)) for font in FONTS for d in range(10)]
+    pens = [(d, pen_digit(d, random, pen=pen)) for pen in (5, 25) for d in range(10)]
+    printed = [(d, font_digit(d, font)) for font in FONTS[::2] for d in range(10)]
     for drawings, floor in ((pens, 0.85), (printed, 0.75)):
-        for name in photographs(drawings[0][1], random):
-            digits = [as_mnist_digit(photographs(picture, random)[name]) for _, picture in drawings]
-            truth = torch.tensor([digit for digit, _ in drawings])
-            logits, labels = predict(network, [(torch.stack(digits), truth)])
+        truth = torch.tensor([digit for digit, _ in drawings])
+        taken = [photographs(picture, random) for _, picture in drawings]
+        for name in taken[0]:
+            digits = torch.stack([as_mnist_digit(photos[name]) for photos in taken])
+            logits, labels = predict(network, [(digits, truth)])
             assert accuracy(logits, labels) >= floor, name
 
 

@@ -79,8 +79,8 @@ def test_figures_are_saved(tmp_path: Path) -> None:
     labels = torch.tensor([0, 1, 0])
     for name, errors in (("gallery", [2]), ("none", [])):
         wrong = torch.tensor(errors, dtype=torch.int64)
-        error_gallery(torch.rand(3, 1, 5, 5), labels, (wrong, 1 - labels[wrong], torch.ones(len(errors))), ["no", "yes"],
-                      tmp_path / f"{name}.png")
+        found = wrong, 1 - labels[wrong], torch.ones(len(errors))
+        error_gallery(torch.rand(3, 1, 5, 5), labels, found, ["no", "yes"], tmp_path / f"{name}.png")
     assert not (tmp_path / "none.png").exists()
     for name in ("curves", "grid", "gallery", "confusion"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
