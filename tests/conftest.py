@@ -48,3 +48,22 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def refused(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str]:
+    """Calls a script's main with what cannot work; returns the one line it ends with.
+
+    Checks that it ends with exit code 2, prints nothing else and leaves nothing behind in the current folder.
+    """
+
+    def run(main: Callable[[Sequence[str]], None], *arguments: object) -> str:
+        monkeypatch.chdir(tmp_path)
+        before = {path.name for path in tmp_path.iterdir()}
+        code, out, err = call(main, *arguments)
+        assert (code, out) == (2, "")
+        assert err.count("\n") == 1
+        assert {path.name for path in tmp_path.iterdir()} == before, "a refused command left something behind"
+        return err
+
+    return run
