@@ -39,7 +39,7 @@ from common.data import InMemoryDataset, load_images, make_loader
 from common.device import seed_everything
 from common.errors import UsageError
 from common.metrics import accuracy, confusion_matrix, misclassified
-from common.plots import confusion_figure, error_gallery, image_grid, new_figure, save_figure
+from common.plots import comparison_figure, confusion_figure, error_gallery, image_grid, new_figure, save_figure
 from common.report import Claim, judge, print_claims, print_table
 from common.runs import Run, start_run
 from common.training import Row, evaluate, fit, predict
@@ -255,7 +255,8 @@ def compare_variants(run: Run, args: argparse.Namespace, train: Clothes, validat
           f"{statistics.mean(gains(name)):+.2%}",
           f"{statistics.mean(history[0]['val_accuracy'] for history in histories[name]):.2%}",
           f"{statistics.median(seconds[name]):.1f}", f"{parameters[name]:,}"] for name in VARIANTS])
-    draw_comparison(run, histories, seconds, parameters)
+    sizes = {name: f"{count:,} parameters" for name, count in parameters.items()}
+    comparison_figure(histories, {"val_accuracy": "validation accuracy (%)"}, sizes, run.folder / "comparison.png")
     needed = [next((row["epoch"] for row in history if row["val_accuracy"] >= goal), args.epochs + 1)
               for history, goal in zip(histories[normed], last(plain), strict=True)]
     return {
@@ -264,29 +265,6 @@ def compare_variants(run: Run, args: argparse.Namespace, train: Clothes, validat
         "batch_norm_least_gain": min(gains(normed)),
         "batch_norm_most_epochs": max(needed),
     }
-
-
-def draw_comparison(
-    run: Run, histories: dict[str, list[list[Row]]], seconds: dict[str, list[float]], parameters: dict[str, int]
-) -> None:
-    """Accuracy by epoch (mean of the seeds in a band from least to most), and time by epoch with the parameters."""
-    figure, (curves, bars) = new_figure(1, 2, width=6.8)
-    for name, runs in histories.items():
-        epochs = [row["epoch"] for row in runs[0]]
-        by_epoch = [[100 * row["val_accuracy"] for row in rows] for rows in zip(*runs, strict=True)]
-        (curve,) = curves.plot(epochs, [statistics.mean(values) for values in by_epoch], "o-", label=name)
-        curves.fill_between(epochs, [*map(min, by_epoch)], [*map(max, by_epoch)], color=curve.get_color(), alpha=0.15)
-        typical = statistics.median(seconds[name])
-        bars.barh(f"{name}\n{parameters[name]:,} parameters", typical, color=curve.get_color())
-        bars.text(typical, len(bars.patches) - 1, f" {typical:.1f} s", va="center")
-    curves.set(xlabel="epoch", ylabel="validation accuracy (%)", xticks=epochs)
-    curves.set_title(f"mean of {len(runs)} seeds, least and most")
-    curves.grid(alpha=0.3)
-    curves.legend()
-    bars.set(xlabel="seconds an epoch, training (median)", title="time and size")
-    bars.margins(x=0.15)
-    bars.invert_yaxis()
-    save_figure(figure, run.folder / "comparison.png")
 
 
 # The story

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,13 @@ def use_log_scale(axes: Axes) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
 
 
+def share_y_limits(panels: Sequence[Axes]) -> None:
+    """Gives all panels the widest of their y limits, so that heights can be compared across them."""
+    lows, highs = zip(*(panel.get_ylim() for panel in panels), strict=True)
+    for panel in panels:
+        panel.set_ylim(min(lows), max(highs))
+
+
 def draw_histogram(axes: Axes, groups: Mapping[str, Tensor], *, bins: int, limits: tuple[float, float]) -> None:
     """Draws the shares of each group's values on shared bins; values outside `limits` count in the outermost."""
     for label, values in groups.items():
@@ -151,4 +159,36 @@ def confusion_figure(counts: Tensor, names: Sequence[str], path: Path) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted class", ylabel="true class")
     figure.colorbar(picture, ax=axes, label="share of the true class", shrink=0.8)
+    save_figure(figure, path)
+
+
+def comparison_figure(
+    histories: Mapping[str, Sequence[Sequence[Mapping[str, float]]]],
+    score: Mapping[str, str],
+    sizes: Mapping[str, str],
+    path: Path,
+) -> None:
+    """Saves what several networks score by epoch, each trained from several seeds, and how long an epoch takes.
+
+    `histories` has a list of trainings for each network's name, `score` the one column of fractions to draw and its
+    label, `sizes` what stands under each name beside the bars. Curves are means, in a band from least to most.
+    """
+    ((column, label),) = score.items()
+    figure, (curves, bars) = new_figure(1, 2, width=6.8)
+    for name, runs in histories.items():
+        epochs = [row["epoch"] for row in runs[0]]
+        by_epoch = [[100 * row[column] for row in rows] for rows in zip(*runs, strict=True)]
+        (curve,) = curves.plot(epochs, [statistics.mean(values) for values in by_epoch], "o-", label=name)
+        curves.fill_between(epochs, [*map(min, by_epoch)], [*map(max, by_epoch)], color=curve.get_color(), alpha=0.15)
+        seconds = statistics.median(row["seconds"] for rows in runs for row in rows)
+        bars.barh(f"{name}\n{sizes[name]}", seconds, color=curve.get_color())
+        bars.text(seconds, len(bars.patches) - 1, f" {seconds:.1f} s", va="center")
+    curves.set(xlabel="epoch", ylabel=label)
+    curves.set_title(f"mean of {len(runs)} seeds, least and most" if len(runs) > 1 else "one seed")
+    curves.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    curves.grid(alpha=0.3)
+    curves.legend()
+    bars.set(xlabel="seconds an epoch, training (median)", title="time and size")
+    bars.margins(x=0.15)
+    bars.invert_yaxis()
     save_figure(figure, path)

@@ -111,3 +111,29 @@ def layer_table(model: nn.Module, example: Tensor) -> list[tuple[str, str, int]]
         for hook in hooks:
             hook.remove()
     return rows
+
+
+def count_multiplications(model: nn.Module, example: Tensor) -> int:
+    """Multiplications in the convolutions and linear layers for one example (1×…), counted as they compute it.
+
+    Each number a layer puts out takes as many as numbers enter it: input channels × kernel for a convolution.
+    """
+    counts: list[int] = []
+
+    def count(layer: nn.Module, _: object, output: Tensor) -> None:
+        if isinstance(layer, nn.Conv2d):
+            counts.append(output.numel() * layer.weight[0].numel())
+        elif isinstance(layer, nn.Linear):
+            counts.append(output.numel() * layer.in_features)
+
+    hooks = [layer.register_forward_hook(count) for layer in model.modules()]
+    was_training = model.training
+    try:
+        model.eval()
+        with torch.inference_mode():
+            model(example)
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return sum(counts)

@@ -35,7 +35,10 @@ _NOT_COMPARED = {"out_dir", "overwrite", "resume", "epochs"}
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder. As a context manager it answers an interruption with the command that goes on."""
+    """One run's folder. As a context manager it answers an interruption with the command that goes on.
+
+    `resume` is None where a script's runs cannot be resumed.
+    """
 
     folder: Path
     script: str
@@ -43,7 +46,7 @@ class Run:
     seed: int
     device: torch.device
     dtype: torch.dtype
-    resume: bool
+    resume: bool | None
     arguments: Sequence[str]
     started: float = field(default_factory=time.perf_counter)
 
@@ -72,7 +75,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) and self.resume is not None:
             kept = _without_folder_options(self.arguments)
             command = shlex.join(["python", self.script, *kept, "--out-dir", str(self.folder), "--resume"])
             raise KeyboardInterrupt(f"; go on with: {command}") from None
@@ -101,7 +104,7 @@ def start_run(script_file: str, args: argparse.Namespace, argv: Sequence[str] | 
     if args.resume:
         _check_can_resume(folder, options)
     else:
-        _make_room(folder, script, args.overwrite)
+        _make_room(folder, script, args.overwrite, resumable=args.resume is not None)
     config = {"script": script, "command": shlex.join(["python", script, *arguments]), "options": options}
     _write_json(folder / "config.json", config)
     _write_json(folder / "environment.json", _environment(device, args.seed))
@@ -169,13 +172,14 @@ def _check_can_resume(folder: Path, options: Mapping[str, object]) -> None:
         print(f"{folder} holds no checkpoint yet: training starts at the beginning")
 
 
-def _make_room(folder: Path, script: str, overwrite: bool) -> None:
+def _make_room(folder: Path, script: str, overwrite: bool, resumable: bool) -> None:
     """Removes what an earlier run wrote, and nothing else, so that no old figure stands beside new numbers."""
     if not any(folder.iterdir()):
         return
     if not overwrite:
         kind = "a finished" if (folder / "summary.json").exists() else "an unfinished"
-        raise UsageError(f"--out-dir {folder} holds {kind} run; --resume goes on with it, --overwrite replaces it")
+        go_on = "--resume goes on with it, " if resumable else ""
+        raise UsageError(f"--out-dir {folder} holds {kind} run; {go_on}--overwrite replaces it")
     for entry in folder.iterdir():
         if entry.is_dir() and _read_config(entry).get("script") == script:
             shutil.rmtree(entry)
