@@ -188,7 +188,7 @@ def compare_descents(run: Run, train: Digits, test: Digits) -> Row:
                   f"{last[name]['test_accuracy']:.2%}", *(f"{value:+.3f}" for value in curvatures[name][:2]),
                   f"{curvatures[name][2]:.3f}"] for name, way in DESCENTS.items()])
     words = "; ".join(f"{name}: {by_the_rule(torch.tensor(ends[:2]))}" for name, ends in curvatures.items())
-    print(f"What the notes' rule calls the places where they end: {words}. The gradients there are small, not yet zero.")
+    print(f"What the notes' rule calls the places where they end: {words}. The gradients there are small, not zero.")
     full, single, mini = DESCENTS
     cost = {name: last[name]["seconds"] / last[name]["updates"] for name in DESCENTS}
     scores = {name: row["test_accuracy"] for name, row in last.items()}
