@@ -302,7 +302,8 @@ def study_branches(run: Run, network: nn.Sequential, test: Digits) -> Row:
             drops.append(whole - accuracy_without(network, block, channels, batches, run.dtype))
             gains.append(last / first - 1)
             rows.append([number + 1, name, f"{first:.4f}", f"{last:.4f}", f"{gains[-1]:+.1%}", f"{drops[-1]:.2%}"])
-        correlations.append(float(spearmanr(gains, drops).statistic))
+        same = len(set(drops)) == 1  # then there is no order to correlate with
+        correlations.append(0.0 if same else float(spearmanr(gains, drops).statistic))
         places = range(len(BRANCHES))
         for side, label, shares in ((-0.2, "gain in weight (%)", gains), (0.2, "accuracy lost without it (%)", drops)):
             panels[number].bar([place + side for place in places], [100 * share for share in shares], 0.4, label=label)

@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from common.runs import Run
 
+# How long an example takes says nothing on a machine that does other work too.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
 Outcome = tuple[int, str, str]
 Call = Callable[..., Outcome]
-TIMES = {"drawing_share", "seconds_per_epoch", "small_kernel_time"}
+TIMES = {"drawing_share", "seconds_per_epoch", "small_kernel_time", "bottleneck_time"}
 
 
 def make_run(folder: Path, *, resume: bool = False, seed: int = 0) -> Run:
