@@ -273,14 +273,14 @@ def second_derivatives(function: Function, point: Tensor) -> Tensor:
 def critical_points(function: Function) -> list[Tensor]:
     """Where the gradient is zero within |x|, |y| ≤ 5: Newton's method from a grid of starts; float64."""
     points: list[Tensor] = []
-    axis = torch.linspace(-4.5, 4.5, 10, dtype=torch.float64)
+    axis = torch.linspace(-4.5, 4.5, 8, dtype=torch.float64)
     for start in torch.cartesian_prod(axis, axis):
         point = start
         for _ in range(60):
             curvature, slope = second_derivatives(function, point), derivatives(function, point)
             step = torch.linalg.lstsq(curvature, slope[:, None]).solution[:, 0]
             point = point - step
-            if step.norm() < 1e-10:
+            if step.norm() < 1e-6:
                 break
         near = [other for other in points if (point - other).norm() < 0.05]
         if derivatives(function, point).norm() < 1e-6 and point.abs().max() < 5 and not near:
