@@ -99,6 +99,14 @@ def layer_table(model: nn.Module, example: Tensor) -> list[tuple[str, str, int]]
         shape = "×".join(str(size) for size in output.shape)
         rows.append((repr(layer), shape, sum(p.numel() for p in layer.parameters())))
 
+    _watch_layers(model, example, record)
+    return rows
+
+
+def _watch_layers(
+    model: nn.Module, example: Tensor, record: Callable[[nn.Module, object, Tensor], None]
+) -> None:
+    """Pushes an example through and calls `record(layer, inputs, output)` for each layer without parts."""
     leaves = [layer for layer in model.modules() if not list(layer.children())]
     hooks = [layer.register_forward_hook(record) for layer in leaves]
     was_training = model.training
@@ -110,7 +118,6 @@ def layer_table(model: nn.Module, example: Tensor) -> list[tuple[str, str, int]]
         model.train(was_training)
         for hook in hooks:
             hook.remove()
-    return rows
 
 
 def count_multiplications(model: nn.Module, example: Tensor) -> int:
@@ -126,14 +133,5 @@ def count_multiplications(model: nn.Module, example: Tensor) -> int:
         elif isinstance(layer, nn.Linear):
             counts.append(output.numel() * layer.in_features)
 
-    hooks = [layer.register_forward_hook(count) for layer in model.modules()]
-    was_training = model.training
-    try:
-        model.eval()
-        with torch.inference_mode():
-            model(example)
-    finally:
-        model.train(was_training)
-        for hook in hooks:
-            hook.remove()
+    _watch_layers(model, example, count)
     return sum(counts)
