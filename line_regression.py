@@ -137,7 +137,7 @@ def draw_lines(ends: Tensor, size: int) -> Tensor:
     """Pictures (uint8, N×1×size×size) with the pixels of `skimage.draw.line` at 1; row = y, column = x."""
     images = np.zeros((len(ends), 1, size, size), np.uint8)
     for image, (x0, y0, x1, y1) in zip(images, ends.tolist(), strict=True):
-        rows, columns = line(y0, x0, y1, x1)  # type: ignore[no-untyped-call]
+        rows, columns = line(y0, x0, y1, x1)
         image[0, rows, columns] = 1
     return torch.from_numpy(images)
 

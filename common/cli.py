@@ -83,20 +83,22 @@ def add_shared_flags(parser: argparse.ArgumentParser, *, epochs: int, batch_size
     add("--batch-size", type=whole_number(1), default=batch_size, metavar="N", help="examples a step (%(default)s)")
     add("--lr", type=positive_number, default=lr, metavar="RATE", help="learning rate of the main run (%(default)s)")
     add("--precision", choices=("fp32", "bf16", "auto"), default="fp32", help="arithmetic of training (%(default)s)")
-    add("--resume", action="store_true", help="go on with the run that --out-dir holds, from its checkpoint")
-    add_run_flags(parser)
+    add_run_flags(parser, resumable=True)
 
 
-def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the shared flags of a script whose run is short: without a main training, and not to be resumed."""
+def add_run_flags(parser: argparse.ArgumentParser, *, resumable: bool = False) -> None:
+    """Adds the shared flags of a script without one main training; a short run is not to be resumed."""
     add = parser.add_argument_group("shared by every script").add_argument
     add("--seed", type=whole_number(0), default=0, metavar="N", help="of data, weights and order (%(default)s)")
     add("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1, mps …; auto takes an accelerator if any")
     add("--limit", type=whole_number(1), metavar="N", help="train and test on at most N examples (all)")
     add("--out-dir", type=Path, metavar="DIR", help="the run's folder (a new runs/<script>/<time>-seed<seed>)")
     add("--overwrite", action="store_true", help="replace the run that --out-dir holds")
-    if parser.get_default("resume") is None:  # the flag is not there: None says that such a run cannot be resumed
-        parser.set_defaults(precision="fp32", resume=None)
+    if resumable:
+        add("--resume", action="store_true", help="go on with the run that --out-dir holds, from where it stopped")
+    else:
+        parser.set_defaults(resume=None)
+    parser.set_defaults(precision="fp32")
 
 
 def add_data_flag(parser: argparse.ArgumentParser) -> None:

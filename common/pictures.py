@@ -74,7 +74,7 @@ def as_mnist_digit(grey: Grey) -> Tensor:
     ink = _ink(grey)
     if ink.max() < FAINTEST:
         raise ValueError("it is blank")
-    mask = ink > threshold_otsu(ink)  # type: ignore[no-untyped-call]
+    mask = ink > threshold_otsu(ink)
     if mask.mean() > 0.4 and _separability(ink, mask) < 0.76:
         raise ValueError("it is noise all over")
     mask = _digit_only(mask)
@@ -126,7 +126,7 @@ def _digit_only(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 def _fitted(ink: Grey, mask: npt.NDArray[np.bool_]) -> Grey:
     """The ink with a pen as thick as MNIST's, scaled to fit 20×20 pixels, 0..1."""
     longer = max(mask.shape)
-    pen = mask.sum() / max(1, skeletonize(mask).sum())  # type: ignore[no-untyped-call]
+    pen = mask.sum() / max(1, skeletonize(mask).sum())
     missing = round((PEN * longer - pen) / 2)
     ink = ink / np.median(ink[mask])
     if missing > 0:

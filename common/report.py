@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement of a document, the number that tests it, and the bound, fixed before the run, it must meet."""
+    """One statement of a document, the number that tests it, and the bound, fixed before the run, it must meet.
+
+    Over several seeds the mean must meet it, or with `every_seed` (for directions) each one.
+    """
 
     id: str
     text: str
@@ -20,33 +24,47 @@ class Claim:
     metric: str
     holds: Callable[[float], bool]
     shown: str = "{:.3g}"
+    every_seed: bool = False
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim: `reproduced`, `not reproduced` or `not run`; `measured` is None where nothing was."""
+    """What became of a claim: `reproduced`, `not reproduced` or `not run`; `measured` is None where nothing was.
+
+    `measured` is the mean over the seeds and `spread` their standard deviation, None for a single one.
+    """
 
     id: str
     text: str
     claimed: str
     measured: float | None
     verdict: str
+    spread: float | None = None
 
     def as_dict(self) -> dict[str, object]:
         """For `summary.json`."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "spread" or value is not None}
 
 
-def judge(claims: Sequence[Claim], metrics: Mapping[str, float], not_run: Collection[str] = ()) -> list[Verdict]:
-    """Holds each claim against its metric; a claim without one, or named in `not_run`, gets `not run`."""
+def judge(
+    claims: Sequence[Claim], metrics: Mapping[str, float | Sequence[float]], not_run: Collection[str] = ()
+) -> list[Verdict]:
+    """Holds each claim against its metric, one number or one for each seed.
+
+    A claim without a number, or named in `not_run`, gets `not run`.
+    """
     verdicts = []
     for claim in claims:
-        measured = metrics.get(claim.metric)
+        metric = metrics.get(claim.metric, ())
+        values = [metric] if isinstance(metric, float | int) else [*metric]
+        measured = statistics.fmean(values) if values else None
         if measured is None or claim.id in not_run:
             verdict = "not run"
         else:
-            verdict = "reproduced" if claim.holds(measured) else "not reproduced"
-        verdicts.append(Verdict(claim.id, claim.text, claim.claimed, measured, verdict))
+            holds = all(map(claim.holds, values)) if claim.every_seed else claim.holds(measured)
+            verdict = "reproduced" if holds else "not reproduced"
+        spread = statistics.stdev(values) if len(values) > 1 else None
+        verdicts.append(Verdict(claim.id, claim.text, claim.claimed, measured, verdict, spread))
     return verdicts
 
 
@@ -55,6 +73,8 @@ def print_claims(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> None:
     rows = []
     for claim, verdict in zip(claims, verdicts, strict=True):
         measured = "" if verdict.measured is None else claim.shown.format(verdict.measured)
+        if verdict.spread is not None:
+            measured += f" ± {claim.shown.format(verdict.spread).lstrip('+')}"
         rows.append([verdict.id, verdict.text, verdict.claimed, measured, verdict.verdict])
     header = ["", "statement", "claimed", "measured", "verdict"]
     print_table("What the document states, and what was measured", header, rows)

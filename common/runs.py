@@ -30,7 +30,7 @@ from common.report import Verdict
 _RUN_FILES = {"config.json", "environment.json", "summary.json", "checkpoint.pt", "model.pt"}
 _RUN_SUFFIXES = {".png", ".csv", ".pth"}
 # Options that say where and how a run is started, not what it computes.
-_NOT_COMPARED = {"out_dir", "overwrite", "resume", "epochs"}
+_NOT_COMPARED = {"out_dir", "overwrite", "resume", "epochs", "jobs"}
 
 
 @dataclass(frozen=True)
@@ -163,12 +163,12 @@ def _check_can_resume(folder: Path, options: Mapping[str, object]) -> None:
     before = _read_config(folder)["options"]
     different = {name for name in options.keys() | before.keys() if options.get(name) != before.get(name)}
     different -= _NOT_COMPARED
-    if options["epochs"] < before["epochs"]:
+    if options.get("epochs", 0) < before.get("epochs", 0):
         different.add("epochs")
     if different:
         was = ", ".join(f"--{name.replace('_', '-')} was {before.get(name)}" for name in sorted(different))
         raise UsageError(f"--resume: the run in {folder} was started with other options: {was}")
-    if not any(folder.rglob("checkpoint.pt")):
+    if not any((*folder.rglob("checkpoint.pt"), *folder.rglob("model.pt"))):
         print(f"{folder} holds no checkpoint yet: training starts at the beginning")
 
 

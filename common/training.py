@@ -148,6 +148,7 @@ def fit(
     schedule_on: str | None = None,
     penalty: Callable[[nn.Module], Tensor] | None = None,
     on_step: Callable[[Tensor, Tensor], None] | None = None,
+    on_epoch: Callable[[Row], None] | None = None,
     show: Mapping[str, str] = MappingProxyType({"train_loss": "loss"}),
     weights_name: str = "model.pt",
 ) -> list[Row]:
@@ -155,15 +156,16 @@ def fit(
 
     A row holds `epoch`, `seconds` (training alone), `lr`, `train_loss` and what `validate(model)` returns; it is
     written to `metrics.csv` in the run's folder at once, and its values in `show` are displayed under the names given
-    there. `on_step(outputs, loss)` is called after every update. The scheduler steps after each epoch, on the row's
-    value `schedule_on` where that is named. A checkpoint is saved every few seconds and at the end; with `run.resume` a
-    checkpoint in the folder is gone on from, and the end is bit-identical to that of an uninterrupted run. Raises
-    Diverged when the loss is no finite number.
+    there; with `on_epoch`, `on_epoch(row)` is called instead. `on_step(outputs, loss)` is called after every update.
+    The scheduler steps after each epoch, on the row's value `schedule_on` where that is named. A checkpoint is saved
+    every few seconds and at the end; with `run.resume` a checkpoint in the folder is gone on from, and the end is
+    bit-identical to that of an uninterrupted run. Raises Diverged when the loss is no finite number.
     """
     history = _restore(run, model, optimizer, scheduler, loader) if run.resume else []
     write_metrics(run.folder / "metrics.csv", history)
     saved = time.monotonic()
-    with _Progress(run.name, len(history), epochs, len(loader), show) as progress:
+    quiet = on_epoch is not None
+    with _Progress(run.name, len(history), epochs, len(loader), show, quiet) as progress:
 
         def after_step(outputs: Tensor, loss: Tensor) -> None:
             progress.bar.update()
@@ -185,7 +187,10 @@ def fit(
                 scheduler.step(*([row[schedule_on]] if schedule_on else []))
             history.append(row)
             write_metrics(run.folder / "metrics.csv", [row], append=True)
-            progress.epoch(row)
+            if on_epoch is None:
+                progress.epoch(row)
+            else:
+                on_epoch(row)
             if epoch == epochs or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 _save(run, model, optimizer, scheduler, loader, history)
                 saved = time.monotonic()
@@ -237,11 +242,12 @@ def checkpoint_path(folder: Path) -> Path:
 class _Progress:
     """A bar over all updates on a terminal; one plain line an epoch elsewhere."""
 
-    def __init__(self, label: str, done: int, epochs: int, steps: int, show: Mapping[str, str]) -> None:
+    def __init__(
+        self, label: str, done: int, epochs: int, steps: int, show: Mapping[str, str], quiet: bool
+    ) -> None:
         self.label, self.epochs, self.show = label, epochs, show
-        self.bar = tqdm(
-            total=epochs * steps, initial=done * steps, desc=label, unit="step", disable=not sys.stderr.isatty()
-        )
+        self.bar = tqdm(total=epochs * steps, initial=done * steps, desc=label, unit="step",
+                        disable=quiet or not sys.stderr.isatty())
 
     def __enter__(self) -> _Progress:
         return self
