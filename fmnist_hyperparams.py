@@ -26,7 +26,6 @@ import difflib
 import functools
 import itertools
 import statistics
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,6 @@ import torch.distributed as dist
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from common.cli import add_data_flag, add_run_flags, guarded, make_parser, whole_number, whole_numbers
 from common.data import InMemoryDataset, load_images, make_loader
@@ -798,28 +796,8 @@ def make_jobs(run: Run, args: argparse.Namespace) -> list[Job]:
                 experiment = dataclasses.replace(experiment, epochs=QUICK_EPOCHS[experiment.epochs])
             limit = min(args.limit or QUICK_PICTURES, QUICK_PICTURES) if args.quick else args.limit
             study = run.study(f"{name}-seed{seed}", {"name": name, **dataclasses.asdict(experiment)}, seed)
-            jobs.append(Job(study, Task(name, experiment, args.data_dir, limit, args.limit)))
-    return sorted(jobs, key=lambda job: -job.settings.experiment.epochs)
-
-
-class Display:
-    """One progress bar over all epochs of all experiments; a plain line for each finished experiment elsewhere."""
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self.done: dict[str, int] = {}
-        epochs = sum(job.settings.experiment.epochs for job in jobs)
-        self.bar = tqdm(total=epochs, desc="study", unit="epoch", disable=not sys.stderr.isatty())
-        self.finished, self.count = 0, len(jobs)
-
-    def __call__(self, job: Job, row: Row) -> None:
-        self.done[job.run.name] = int(row["epoch"])
-        self.bar.update(sum(self.done.values()) - self.bar.n)
-        self.bar.set_postfix_str(f"{job.run.name} {row[VALIDATION]:.1%}", refresh=False)
-        if row["epoch"] == job.settings.experiment.epochs:
-            self.finished += 1
-            if self.bar.disable:
-                print(f"{self.finished}/{self.count} {job.run.name}: {row['epoch']:.0f} epochs, training "
-                      f"{row[TRAIN]:.1%}, validation {row[VALIDATION]:.1%}", flush=True)
+            jobs.append(Job(study, experiment.epochs, Task(name, experiment, args.data_dir, limit, args.limit)))
+    return sorted(jobs, key=lambda job: -job.epochs)
 
 
 def report(run: Run, args: argparse.Namespace, jobs: Iterable[Job]) -> None:
@@ -875,15 +853,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         list_experiments()
         return
     if rank() > 0:  # torchrun's other processes train what rank 0 gives them
-        run_study(None, train_experiment, args.jobs, lambda job, row: None)
+        run_study(None, train_experiment, args.jobs)
         return
     with start_run(__file__, args, argv) as run:
         show_chapter(run, args)
         jobs = make_jobs(run, args)
-        waiting = [job for job in jobs if not job.finished]
-        display = Display(waiting)
-        failures = run_study(waiting, train_experiment, args.jobs, display)
-        display.bar.close()
+        failures = run_study([job for job in jobs if not job.finished], train_experiment, args.jobs,
+                             {TRAIN: "training accuracy", VALIDATION: "validation accuracy"})
         report(run, args, jobs)
         if args.quick:
             print("This was the short schedule; --all runs the document's, --section 5.9 one section of it.")

@@ -6,12 +6,14 @@ import datetime
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
+from types import MappingProxyType
 from typing import IO, Any
 
 import torch
@@ -29,9 +31,10 @@ KEPT = ("config.json", "metrics.csv", "model.pt")
 
 @dataclass(frozen=True)
 class Job:
-    """One training: the run with its folder and seed, and the settings that make it; must be picklable."""
+    """One training: the run with its folder and seed, its epochs, and the settings that make it; must be picklable."""
 
     run: Run
+    epochs: int
     settings: Any
 
     @property
@@ -130,21 +133,25 @@ def rank() -> int:
     return int(os.environ["RANK"]) if dist.is_torchelastic_launched() else 0
 
 
-def run_study(jobs: Sequence[Job] | None, work: Work, processes: int, on_epoch: OnEpoch) -> dict[str, str]:
-    """`run_jobs` over all ranks of a torchrun, or here alone without one.
+def run_study(
+    jobs: Sequence[Job] | None, work: Work, processes: int, show: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """`run_jobs` with a display of its progress, over all ranks of a torchrun or here alone without one.
 
-    Rank 0 gives the jobs and gets every failure; the others give None. Each rank takes its share. Folders that rank 0
-    does not see, on another machine, are sent to it at the end.
+    Rank 0 gives the jobs and gets every failure; the others give None. Each rank takes its share, and rank 0 displays
+    its own, with the values of the rows named in `show`. Folders that rank 0 does not see, on another machine, are sent
+    to it at the end.
     """
     if not dist.is_torchelastic_launched():
-        return run_jobs(jobs or (), work, processes, on_epoch)
+        return _run_and_display(jobs or (), work, processes, show)
     # The default limit of half an hour would end a study whose ranks finish at different times.
     dist.init_process_group("gloo", timeout=datetime.timedelta(days=30))
     try:
         ranks = dist.get_world_size()
         mine: list[Sequence[Job]] = [()]
         dist.scatter_object_list(mine, None if jobs is None else [jobs[first::ranks] for first in range(ranks)])
-        failures = run_jobs(mine[0], work, processes, on_epoch)
+        failures = run_jobs(mine[0], work, processes, _ignore) if jobs is None else _run_and_display(
+            mine[0], work, processes, show)
         gathered: list[Any] | None = None if jobs is None else [None] * ranks
         dist.gather_object((failures, [_read_folder(job) for job in mine[0]]), gathered)
         if gathered is None or jobs is None:
@@ -155,6 +162,30 @@ def run_study(jobs: Sequence[Job] | None, work: Work, processes: int, on_epoch: 
         return {name: wrong for failed, _ in gathered for name, wrong in failed.items()}
     finally:
         dist.destroy_process_group()
+
+
+def _ignore(job: Job, row: Row) -> None:
+    pass
+
+
+def _run_and_display(
+    jobs: Sequence[Job], work: Work, processes: int, show: Mapping[str, str]
+) -> dict[str, str]:
+    """One bar over the epochs of all jobs on a terminal; elsewhere a plain line for each that is finished."""
+    done: dict[str, int] = {}
+    epochs = sum(job.epochs for job in jobs)
+    with tqdm(total=epochs, desc="study", unit="epoch", disable=not sys.stderr.isatty()) as bar:
+
+        def on_epoch(job: Job, row: Row) -> None:
+            done[job.run.name] = int(row["epoch"])
+            scores = "  ".join(f"{shown} {row[name]:.3g}" for name, shown in show.items())
+            bar.set_postfix_str(f"{job.run.name} {scores}", refresh=False)
+            bar.update(sum(done.values()) - bar.n)
+            if bar.disable and row["epoch"] == job.epochs:
+                finished = sum(done.get(other.run.name) == other.epochs for other in jobs)
+                print(f"{finished}/{len(jobs)} {job.run.name}: {job.epochs} epochs  {scores}", flush=True)
+
+        return run_jobs(jobs, work, processes, on_epoch)
 
 
 def _read_folder(job: Job) -> dict[str, bytes]:

@@ -38,6 +38,20 @@ def test_verdicts_follow_from_the_numbers(capsys: pytest.CaptureFixture[str]) ->
     assert "95%" in capsys.readouterr().out
 
 
+def test_over_seeds_the_mean_must_hold_or_with_every_seed_each(capsys: pytest.CaptureFixture[str]) -> None:
+    claims = [Claim("9.1", "mean", "above 0", "gain", lambda gain: gain > 0, "{:+.1%}"),
+              Claim("9.2", "each", "above 0", "gain", lambda gain: gain > 0, "{:+.1%}", every_seed=True),
+              Claim("9.3", "one seed", "above 0", "single", lambda gain: gain > 0, every_seed=True),
+              Claim("9.4", "none", "above 0", "none", lambda gain: gain > 0)]
+    verdicts = judge(claims, {"gain": [0.04, -0.01, 0.03], "single": [0.5], "none": []})
+    assert [v.verdict for v in verdicts] == ["reproduced", "not reproduced", "reproduced", "not run"]
+    assert (verdicts[0].measured, verdicts[0].spread) == (pytest.approx(0.02), pytest.approx(0.0264575, abs=1e-6))
+    assert (verdicts[2].spread, verdicts[3].measured) == (None, None)
+    assert verdicts[0].as_dict()["spread"] == verdicts[0].spread
+    print_claims(claims, verdicts)
+    assert "+2.0% ± 2.6%" in capsys.readouterr().out
+
+
 def test_tables_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("Title", ["name", "number"], [["a", 1.5], ["longer", 12345.678]])
     assert capsys.readouterr().out.splitlines()[1:] == [

@@ -1,0 +1,129 @@
+"""An epoch of document 5's base network by its own loop and by the study's; and two experiments at once against one.
+
+Each way runs in a process of its own: whether tiny numbers are flushed to zero, as the project does and the document
+does not, is decided when a process starts to compute.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.pairs import Way, compare, pairs_from_command_line
+from common.cli import PROJECT
+from common.data import load_images
+from common.device import configure_numerics
+from common.runs import Run
+from common.study import Job, run_jobs
+from common.training import Row
+from fmnist_hyperparams import BASE, Task, make_network, train_experiment
+
+THREADS = torch.get_num_threads()
+
+
+class DocumentDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Pictures as the document keeps them, given one by one."""
+
+    def __init__(self, split: str) -> None:
+        images, self.labels = load_images("FashionMNIST", split, PROJECT / "data")
+        self.images = (images.float() / 255).view(-1, 28 * 28)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.labels[index]
+
+
+def right(network: nn.Module, images: Tensor, labels: Tensor) -> list[bool]:
+    network.eval()
+    with torch.no_grad():
+        answers: list[bool] = (network(images).max(-1).indices == labels).numpy().tolist()
+    return answers
+
+
+def document_epoch() -> dict[str, float]:
+    """Training, the accuracy pass over the training pictures, and validation, as the document writes them."""
+    torch.manual_seed(0)
+    network = make_network(BASE)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    loss_fn = nn.CrossEntropyLoss()
+    train, validation = DocumentDataset("train"), DocumentDataset("test")
+    batches = DataLoader(train, batch_size=32, shuffle=True, generator=torch.Generator().manual_seed(0))
+    losses, trained, validated = [], [], []
+    for images, labels in batches:
+        network.train()
+        loss = loss_fn(network(images), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    for images, labels in batches:
+        trained.extend(right(network, images, labels))
+    for images, labels in DataLoader(validation, batch_size=len(validation)):
+        validated.extend(right(network, images, labels))
+        with torch.no_grad():
+            loss = loss_fn(network(images), labels).item()
+    return {"train_loss": float(np.mean(losses)), "train_accuracy": float(np.mean(trained)), "validation_loss": loss,
+            "validation_accuracy": float(np.mean(validated))}
+
+
+def make_job(folder: Path, name: str, epochs: int = 1) -> Job:
+    run = Run(folder / name, "benchmark", name, 0, torch.device("cpu"), torch.float32, False, ())
+    run.folder.mkdir(exist_ok=True)
+    return Job(run, epochs, Task("hidden-1", replace(BASE, epochs=epochs), PROJECT / "data", None, None))
+
+
+def project_epoch() -> dict[str, float]:
+    """The same as an experiment of the study has it; its files go to a temporary folder."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        train_experiment(make_job(Path(folder), "one"), rows.append)
+    return {name: value for name, value in rows[0].items() if name.startswith(("train", "validation"))}
+
+
+def start(threads: int, flush: bool) -> None:
+    torch.set_num_threads(threads)
+    if flush:
+        configure_numerics()
+
+
+def study(processes: int) -> dict[str, float]:
+    """Four experiments of three epochs each; the start of the processes counts."""
+    losses: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = [make_job(Path(folder), name, epochs=3) for name in "abcd"]
+        failures = run_jobs(jobs, train_experiment, processes,
+                            lambda job, row: losses.update({job.run.name: row["validation_loss"]}))
+    assert not failures, failures
+    return losses
+
+
+def main() -> None:
+    pairs = pairs_from_command_line(__doc__)
+    spawn = multiprocessing.get_context("spawn")
+    settings = {"document": (THREADS, False), "project": (THREADS, True), "project, one thread": (1, True)}
+    pools = {name: ProcessPoolExecutor(1, spawn, start, arguments) for name, arguments in settings.items()}
+    document, *project = (
+        Way(name, lambda pool=pool, name=name: pool.submit(  # type: ignore[misc]
+            document_epoch if name == "document" else project_epoch).result())
+        for name, pool in pools.items()
+    )  # fmt: skip
+    compare("An epoch of 784→1000→10: training, accuracy on the training pictures, validation", document, *project,
+            figures_of=dict, pairs=pairs)
+    for pool in pools.values():
+        pool.shutdown()
+    compare("Four experiments of three epochs", Way("one process", lambda: study(1)),
+            Way(f"{THREADS} processes", lambda: study(THREADS)), figures_of=dict, pairs=max(1, pairs // 2))
+
+
+if __name__ == "__main__":
+    main()
