@@ -813,11 +813,9 @@ def report(run: Run, args: argparse.Namespace, jobs: Iterable[Job]) -> None:
     first = results[args.seeds[0]]
     for section in SECTIONS:
         shown = {name: first[name] for name in experiments_of(section) if name in first}
-        if not any(EXPERIMENTS[name].section == section for name in shown) and section != "5.10":
-            continue
-        if section != "5.10":
+        if any(EXPERIMENTS[name].section == section for name in shown):
             draw_section(run, section, shown)
-        if section in ("5.10", "5.11", "5.14", "5.16") and shown:
+        if section in ("5.10", "5.11", "5.14", "5.16") and len(shown) > 1:
             draw_parameters(run, section, shown, hidden=section == "5.14")
     metrics = print_results(results)
     measured = measure_claims(results)

@@ -8,8 +8,9 @@ MNIST, 60,000 pictures to learn from and 10,000 to test on. The story is that of
 lecturer 刘二大人: two convolutions; a block of four branches of which training may pick the useful ones; what a 1×1
 convolution saves; blocks whose input is added to their output.
 
-Measured on two cores, seed 0: after 10 epochs 98.5% of the test pictures with the basic network and with Inception
-blocks, 98.9% with residual ones; an epoch takes about 6, 31 and 11 s.
+Measured on two cores, means of seeds 0 to 4 (least, most): after 10 epochs 98.7% (98.3, 98.9) of the test pictures with
+the basic network, 98.7% (98.5, 98.9) with Inception blocks, 99.0% (98.9, 99.1) with residual ones; an epoch takes
+about 6, 31 and 11 s.
 
 Layer sizes, rates and epochs are the course's, which the notes leave out: SGD with rate 0.01 and momentum 0.5, batches
 of 64 in an order mixed anew each epoch, 10 epochs, pixels less 0.1307 divided by 0.3081. The test pictures are scored

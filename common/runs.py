@@ -15,12 +15,12 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
-import torchvision
 
 from common.checkpoint import load_checkpoint, write_whole
 from common.device import configure_numerics, resolve_precision, seed_everything, select_device
@@ -226,7 +226,7 @@ def _environment(device: torch.device, seed: int) -> dict[str, object]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": version("torchvision"),
         "device": name,
         "cpu": torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),

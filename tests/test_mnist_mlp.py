@@ -184,6 +184,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.full
 def test_digits_drawn_by_other_means_are_read(weights: Path) -> None:
     """After ten epochs all pen drawings are read in each kind of photograph, and 89 to 94% of the printed digits."""
     random = np.random.default_rng(0)
