@@ -105,7 +105,7 @@ EXPERIMENTS = {
 }
 BASE = Experiment("")
 QUICK_PICTURES = 10_000
-QUICK_EPOCHS = {5: 4, 8: 6, 10: 6, 30: 8, 100: 15}
+QUICK_EPOCHS = {5: 3, 8: 5, 10: 5, 30: 6, 100: 11}
 
 
 def differences(experiment: Experiment) -> str:

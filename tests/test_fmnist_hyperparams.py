@@ -196,7 +196,7 @@ def test_a_study_with_one_process_with_two_and_in_two_parts(tmp_path: Path, call
     code, out, err = call(main, *options, "--jobs", 1, "--out-dir", tmp_path / "one")
     assert (code, err) == (0, "")
     assert "lr-medium-seed0: 8 epochs" in out
-    assert {path.name for path in (tmp_path / "one").glob("*.png")} == {"curves_5.9.png", "curves_5.13.png"}
+    assert {path.stem for path in (tmp_path / "one").glob("*.png")} == {"curves_5.9", "curves_5.13"}
     summary = read_summary(tmp_path / "one")
     verdicts = {claim["id"]: claim["verdict"] for claim in summary["claims"]}
     assert [*verdicts] == [claim.id for claim in CLAIMS]
