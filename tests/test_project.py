@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -51,19 +52,27 @@ def exists(module: ModuleType, name: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["fashion_cnn.py --limit 200 --epochs 1", "mnist_mlp.py --source tensor --limit 200 --epochs 1"],
+COMMANDS = (
+    "fashion_cnn.py --limit 200 --epochs 1",
+    "mnist_mlp.py --source tensor --limit 200 --epochs 1",
+    "mnist_cnn.py --limit 200 --epochs 1",
+    "rnn_demo.py --limit 20 --seeds 0",
+    "fmnist_hyperparams.py hidden-0 --limit 50",
 )
-def test_a_script_as_a_command(command: str, tmp_path: Path) -> None:
-    """In a folder of its own, where it makes runs/; line_regression.py has its own such test."""
-    script, *options = command.split()
-    done = subprocess.run([sys.executable, str(PROJECT / script), *options], cwd=tmp_path, capture_output=True,
-                          text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "What the document states, and what was measured" in done.stdout
-    (folder,) = (tmp_path / "runs" / Path(script).stem).iterdir()
-    assert (folder / "summary.json").exists()
+
+
+def test_scripts_as_commands(tmp_path: Path) -> None:
+    """In another folder, where they make runs/, all at once; line_regression.py has its own such test."""
+    # On one thread each: several that wait for each other's threads are many times slower.
+    processes = {command: subprocess.Popen([sys.executable, str(PROJECT / command.split()[0]), *command.split()[1:]],
+                                           cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                           env={**os.environ, "OMP_NUM_THREADS": "1"}) for command in COMMANDS}
+    for command, process in processes.items():
+        out, err = process.communicate()
+        assert (process.returncode, err) == (0, ""), command
+        assert "What the document states, and what was measured" in out
+        (folder,) = (tmp_path / "runs" / command.split(".")[0]).iterdir()
+        assert (folder / "summary.json").exists()
 
 
 def test_every_script_of_the_project_is_declared() -> None:
