@@ -592,7 +592,8 @@ def draw_section(run: Run, section: str, results: Mapping[str, Result]) -> None:
     draw_experiments(losses, results, "loss", epochs)
     use_log_scale(losses)
     draw_experiments(shares, results, "accuracy", epochs)
-    shares.set_ylim(0, 100)
+    low = shares.get_ylim()[0]
+    shares.set_ylim(10 * (low // 10) if low > 50 else 0, 100)
     shares.legend(title="training dotted,\nvalidation solid", fontsize=8, title_fontsize=8)
     for panel in rates:
         for number, name in enumerate(results):
@@ -600,7 +601,8 @@ def draw_section(run: Run, section: str, results: Mapping[str, Result]) -> None:
                        color=f"C{number}", label=name)
         panel.set(xlabel="epoch", ylabel="learning rate", yscale="log")
         panel.grid(alpha=0.3)
-    figure.suptitle(f"{section}: " + "; ".join(f"{name}: {differences(EXPERIMENTS[name])}" for name in own), fontsize=9)
+    changes = "; ".join(f"{name} differs in {differences(EXPERIMENTS[name])}" for name in own)
+    figure.suptitle(f"{section}: {changes}", fontsize=9, wrap=True)
     save_figure(figure, run.folder / f"curves_{section}.png")
 
 

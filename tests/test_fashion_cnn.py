@@ -90,6 +90,7 @@ def test_the_story_leaves_a_complete_run(finished: Path) -> None:
     Variant().network().load_state_dict(torch.load(finished / "model.pt", weights_only=True))
 
 
+@pytest.mark.full
 def test_a_resumed_run_equals_one_that_was_not(finished: Path, tmp_path: Path, call: Call) -> None:
     whole, parts = tmp_path / "whole", shutil.copytree(finished, tmp_path / "parts")
     longer = (*SMALL[:-1], 3)
