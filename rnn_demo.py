@@ -303,6 +303,9 @@ def load_weather(data_dir: Path) -> Weather:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             days = sorted(csv.DictReader(file), key=lambda day: day["date"])
+        absent = {*TRAINED_YEARS, VALIDATED_YEAR, TESTED_YEAR} - {int(day["date"][:4]) for day in days}
+        if absent:
+            raise ValueError(f"it has no day of {min(absent)}")
         return Weather(torch.tensor([[float(day[name]) for name in MEASUREMENTS] for day in days]),
                        torch.tensor([CLASSES.index(day["weather"]) for day in days]),
                        torch.tensor([int(day["date"][:4]) for day in days]))
@@ -408,14 +411,16 @@ def baselines(weather: Weather, limit: int | None) -> tuple[Tensor, dict[str, Te
 
 
 def show_years(weather: Weather) -> None:
-    """Prints how often each class was written down in each year, and how many days were wet."""
+    """Prints how often each class was written down in each year, and what days with precipitation were called."""
     rows = []
     for year in sorted(set(weather.years.tolist())):
         chosen = weather.years == year
+        wet = weather.classes[chosen & (weather.measurements[:, 0] > 0)]
+        called = [int((wet == CLASSES.index(name)).sum()) for name in ("rain", "fog")]
         counts = weather.classes[chosen].bincount(minlength=len(CLASSES)).tolist()
-        wet = int((weather.measurements[chosen, 0] > 0).sum())
-        rows.append([str(year), int(chosen.sum()), wet, *counts])
-    print_table("Seattle's weather as it was written down", ["year", "days", "days with precipitation", *CLASSES], rows)
+        rows.append([str(year), int(chosen.sum()), *counts, len(wet), *called])
+    print_table("Seattle's weather as it was written down",
+                ["year", "days", *CLASSES, "wet days", "of them rain", "of them fog"], rows)
 
 
 def share_right(predicted: Tensor, truth: Tensor) -> float:

@@ -229,7 +229,8 @@ def test_wrong_options(arguments: tuple[str, ...], said: str, refused: Callable[
 
 @pytest.mark.parametrize(
     "table", [None, "date,weather\n2012/01/01,sun\n",
-              "date,precipitation,temp_max,temp_min,wind,weather\n2012/01/01,0,1,2,3,hail\n"]
+              "date,precipitation,temp_max,temp_min,wind,weather\n2012/01/01,0,1,2,3,hail\n",
+              "date,precipitation,temp_max,temp_min,wind,weather\n2012/01/01,0,1,2,3,sun\n"]
 )  # fmt: skip
 def test_a_missing_or_strange_table(table: str | None, tmp_path: Path, refused: Callable[..., str]) -> None:
     folder = tmp_path / "data" / "weather"
