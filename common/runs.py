@@ -51,8 +51,14 @@ class Run:
     started: float = field(default_factory=time.perf_counter)
 
     def study(self, name: str, settings: Mapping[str, object], seed: int | None = None) -> Run:
-        """A subfolder of the same form for one of several trainings; `settings` become its `config.json`."""
+        """A subfolder of the same form for one of several trainings; `settings` become its `config.json`.
+
+        Raises UsageError where a run that is gone on with has trained it with other settings.
+        """
         folder = self.folder / name
+        before = _read_config(folder).get("options") if self.resume else None
+        if before is not None and before != {key: _plain(value) for key, value in settings.items()}:
+            raise UsageError(f"--resume: {folder} was trained with other settings than {name} has now; name a new folder")
         folder.mkdir(exist_ok=True)
         _write_json(folder / "config.json", {"script": self.script, "options": dict(settings)})
         return replace(self, folder=folder, name=name, seed=self.seed if seed is None else seed)
