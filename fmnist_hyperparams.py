@@ -711,8 +711,8 @@ def print_answers(results: Mapping[int, Mapping[str, Result]]) -> None:
             f"{width('no-annealing-100')} for 0..1 (100 epochs)."),
         ("How does batch norm help?", lambda:
             f"Tiny inputs give {share('tiny-input', epoch=1)} after one epoch and {share('tiny-input')} in the end; "
-            f"with batch norm {share('tiny-input-batchnorm', epoch=1)} and {share('tiny-input-batchnorm')}; without the "
-            "hidden layer's bias, which batch norm makes useless and Adam lets wander, "
+            f"with batch norm {share('tiny-input-batchnorm', epoch=1)} and {share('tiny-input-batchnorm')}; without "
+            "the hidden layer's bias, which batch norm makes useless and Adam lets wander, "
             f"{share('tiny-input-batchnorm-no-bias', epoch=1)} and {share('tiny-input-batchnorm-no-bias')}."),
         ("How does one see overfitting?", lambda:
             f"Training accuracy goes on rising, to {share('no-annealing-100', TRAIN)}, while validation stands at "

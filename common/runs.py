@@ -58,7 +58,8 @@ class Run:
         folder = self.folder / name
         before = _read_config(folder).get("options") if self.resume else None
         if before is not None and before != {key: _plain(value) for key, value in settings.items()}:
-            raise UsageError(f"--resume: {folder} was trained with other settings than {name} has now; name a new folder")
+            raise UsageError(f"--resume: {folder} was trained with other settings than {name} has now; "
+                             "name another --out-dir")
         folder.mkdir(exist_ok=True)
         _write_json(folder / "config.json", {"script": self.script, "options": dict(settings)})
         return replace(self, folder=folder, name=name, seed=self.seed if seed is None else seed)
