@@ -21,6 +21,7 @@ The pictures to validate on are the 10,000 test pictures, as in the document. Wh
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import dataclasses
 import difflib
@@ -233,6 +234,11 @@ class Result:
 
     def loss_gap(self, epoch: int = 1000) -> float:
         return self.at(epoch, "validation_loss") - self.at(epoch, "train_loss")
+
+    def best_epoch(self) -> int:
+        """The epoch, from 1, after which validation loss was lowest."""
+        losses = self.column("validation_loss")
+        return 1 + losses.index(min(losses))
 
     def halvings(self) -> list[int]:
         """The epochs after which the learning rate was halved."""
@@ -668,77 +674,114 @@ def print_results(results: Mapping[int, Mapping[str, Result]]) -> Row:
     return metrics
 
 
-def print_answers(results: Mapping[int, Mapping[str, Result]]) -> None:
-    """The nine questions at the chapter's end, answered by means over the seeds."""
-    def mean(name: str, of: Callable[[Result], float]) -> float:
-        return statistics.fmean(of(found[name]) for found in results.values())
+class Means:
+    """Means over the seeds, as they stand in a sentence; KeyError names an experiment that was not run."""
 
-    def share(name: str, column: str = VALIDATION, epoch: int = 1000) -> str:
-        return f"{mean(name, lambda result: result.at(epoch, column)):.1%}"
+    def __init__(self, results: Iterable[Mapping[str, Result]]) -> None:
+        self.results = list(results)
 
-    def gap(name: str) -> str:
-        return f"{100 * mean(name, lambda result: result.accuracy_gap()):.1f}"
+    def of(self, name: str, measure: Callable[[Result], float]) -> float:
+        return statistics.fmean(measure(found[name]) for found in self.results)
 
-    def width(name: str, parameter: str = "hidden.weight") -> str:
-        return f"{mean(name, lambda result: result.width(parameter)):.3g}"
+    def share(self, name: str, column: str = VALIDATION, epoch: int = 1000) -> str:
+        return f"{self.of(name, lambda result: result.at(epoch, column)):.1%}"
 
-    def near_zero(name: str) -> str:
+    def loss(self, name: str, column: str = "validation_loss", epoch: int = 1000) -> str:
+        return f"{self.of(name, lambda result: result.at(epoch, column)):.3g}"
+
+    def gap(self, name: str) -> str:
+        return f"{100 * self.of(name, lambda result: result.accuracy_gap()):.1f}"
+
+    def width(self, name: str) -> str:
+        return f"{self.of(name, lambda result: result.width('hidden.weight')):.3g}"
+
+    def near_zero(self, name: str) -> str:
         def part(result: Result) -> float:
             return (result.parameters()["hidden.weight"].abs() < 1e-3).float().mean().item()
 
-        return f"{mean(name, part):.0%}"
+        return f"{self.of(name, part):.0%}"
 
-    def lowest(result: Result) -> tuple[float, int]:
-        return min((loss, epoch) for epoch, loss in enumerate(result.column("validation_loss"), 1))
+    def seconds(self, name: str) -> str:
+        return f"{self.of(name, lambda result: statistics.median(result.column('seconds'))):.1f} s"
 
-    def seconds(name: str) -> str:
-        return f"{mean(name, lambda result: statistics.median(result.column('seconds'))):.1f} s"
 
-    answers: tuple[tuple[str, Callable[[], str]], ...] = (
-        ("What happens if inputs are not scaled?", lambda:
-            f"SGD at 0.01 ends at {share('unscaled', TRAIN)} of the training pictures instead of "
-            f"{share('scaled', TRAIN)}; Adam at 0.001 at {share('unscaled-lr-medium')} of the validation "
-            f"pictures instead of {share('lr-medium', epoch=5)}; at 0.00001 unscaled pixels give "
-            f"{share('unscaled-lr-low')}."),
-        ("What if the background is white and the object black?", lambda:
-            f"After five epochs {share('inverted')} instead of {share('hidden-1')} of the validation pictures: most "
-            "inputs are then far from zero, and weights of the background are updated with every picture."),
-        ("What does the batch size do to time and accuracy?", lambda:
-            f"An epoch of 32 at a time takes {seconds('batch-32')}, of 10,000 at a time {seconds('batch-10000')}; "
-            f"after the last of equally many epochs {share('batch-32')} and {share('batch-10000')}."),
-        ("What does the range of the inputs do to the weights?", lambda:
-            f"The first layer's weights end with a standard deviation of {width('unscaled-lr-medium')} for pixels "
-            f"0..255, {width('hidden-1')} for 0..1 (five epochs); {width('tiny-input')} for 0..0.0001 and "
-            f"{width('no-annealing-100')} for 0..1 (100 epochs)."),
-        ("How does batch norm help?", lambda:
-            f"Tiny inputs give {share('tiny-input', epoch=1)} after one epoch and {share('tiny-input')} in the end; "
-            f"with batch norm {share('tiny-input-batchnorm', epoch=1)} and {share('tiny-input-batchnorm')}; without "
-            "the hidden layer's bias, which batch norm makes useless and Adam lets wander, "
-            f"{share('tiny-input-batchnorm-no-bias', epoch=1)} and {share('tiny-input-batchnorm-no-bias')}."),
-        ("How does one see overfitting?", lambda:
-            f"Training accuracy goes on rising, to {share('no-annealing-100', TRAIN)}, while validation stands at "
-            f"{share('no-annealing-100')}; validation loss is lowest after epoch "
-            f"{mean('no-annealing-100', lambda result: lowest(result)[1]):.0f} "
-            f"({mean('no-annealing-100', lambda result: lowest(result)[0]):.2f}) and ends at "
-            f"{mean('no-annealing-100', lambda result: result.last('validation_loss')):.2f}."),
-        ("How does regularisation help?", lambda:
-            f"Training less validation accuracy is {gap('no-dropout')} points without, {gap('l1')} with l1, "
-            f"{gap('l2-norm')} and {gap('l2-square')} with the norm and the square of l2; validation accuracy is "
-            f"{share('no-dropout')}, {share('l1')}, {share('l2-norm')} and {share('l2-square')}."),
-        ("How do L1 and L2 differ?", lambda:
-            f"L1 takes weights to zero: of the first layer's {near_zero('l1')} are below 0.001, with the square of l2 "
-            f"{near_zero('l2-square')}, with neither {near_zero('no-dropout')}."),
-        ("How does dropout reduce overfitting?", lambda:
-            f"Training less validation accuracy is {gap('dropout')} points with it and {gap('no-dropout')} without; "
-            f"validation accuracy {share('dropout')} and {share('no-dropout')}."),
-    )  # fmt: skip
-    print("The chapter's closing questions (5.17)")
-    for number, (question, answer) in enumerate(answers, 1):
-        try:
-            said = answer()
-        except KeyError as missing:
-            said = f"not run: needs {missing}"
-        print(f"{number}. {question} {said}")
+Sentence = Callable[[Means], str]
+
+QUESTIONS: tuple[tuple[str, Sentence], ...] = (
+    ("What happens if inputs are not scaled?", lambda m:
+        f"SGD at 0.01 ends at {m.share('unscaled', TRAIN)} of the training pictures instead of "
+        f"{m.share('scaled', TRAIN)}; Adam at 0.001 at {m.share('unscaled-lr-medium')} of the validation "
+        f"pictures instead of {m.share('lr-medium', epoch=5)}; at 0.00001 unscaled pixels give "
+        f"{m.share('unscaled-lr-low')}."),
+    ("What if the background is white and the object black?", lambda m:
+        f"After five epochs {m.share('inverted')} instead of {m.share('hidden-1')} of the validation pictures: most "
+        "inputs are then far from zero, and weights of the background are updated with every picture."),
+    ("What does the batch size do to time and accuracy?", lambda m:
+        f"An epoch of 32 at a time takes {m.seconds('batch-32')}, of 10,000 at a time {m.seconds('batch-10000')}; "
+        f"after the last of equally many epochs {m.share('batch-32')} and {m.share('batch-10000')}."),
+    ("What does the range of the inputs do to the weights?", lambda m:
+        f"The first layer's weights end with a standard deviation of {m.width('unscaled-lr-medium')} for pixels "
+        f"0..255, {m.width('hidden-1')} for 0..1 (five epochs); {m.width('tiny-input')} for 0..0.0001 and "
+        f"{m.width('no-annealing-100')} for 0..1 (100 epochs)."),
+    ("How does batch norm help?", lambda m:
+        f"Tiny inputs give {m.share('tiny-input', epoch=1)} after one epoch and {m.share('tiny-input')} in the end; "
+        f"with batch norm {m.share('tiny-input-batchnorm', epoch=1)} and {m.share('tiny-input-batchnorm')}; without "
+        "the hidden layer's bias, which batch norm makes useless and Adam lets wander, "
+        f"{m.share('tiny-input-batchnorm-no-bias', epoch=1)} and {m.share('tiny-input-batchnorm-no-bias')}."),
+    ("How does one see overfitting?", lambda m:
+        f"Training accuracy goes on rising, to {m.share('no-annealing-100', TRAIN)}, while validation stands at "
+        f"{m.share('no-annealing-100')}; validation loss is lowest after epoch "
+        f"{m.of('no-annealing-100', Result.best_epoch):.0f} "
+        f"({m.of('no-annealing-100', lambda result: min(result.column('validation_loss'))):.2f}) and ends at "
+        f"{m.loss('no-annealing-100')}."),
+    ("How does regularisation help?", lambda m:
+        f"Training less validation accuracy is {m.gap('no-dropout')} points without, {m.gap('l1')} with l1, "
+        f"{m.gap('l2-norm')} and {m.gap('l2-square')} with the norm and the square of l2; validation accuracy is "
+        f"{m.share('no-dropout')}, {m.share('l1')}, {m.share('l2-norm')} and {m.share('l2-square')}."),
+    ("How do L1 and L2 differ?", lambda m:
+        f"L1 takes weights to zero: of the first layer's {m.near_zero('l1')} are below 0.001, with the square of l2 "
+        f"{m.near_zero('l2-square')}, with neither {m.near_zero('no-dropout')}."),
+    ("How does dropout reduce overfitting?", lambda m:
+        f"Training less validation accuracy is {m.gap('dropout')} points with it and {m.gap('no-dropout')} without; "
+        f"validation accuracy {m.share('dropout')} and {m.share('no-dropout')}."),
+)  # fmt: skip
+
+
+CORRECTIONS: tuple[tuple[str, Sentence], ...] = (
+    ("5.4", lambda m:
+        f"With unscaled pixels the loss falls, from {m.loss('unscaled', 'train_loss', 1)} in the first epoch, whose "
+        f"updates explode, to {m.loss('unscaled', 'train_loss')}: guessing one of ten classes has 2.30 (ln 10)."),
+    ("5.10", lambda m:
+        f"Wide weights are no overfitting: at rate 0.1 the first layer's have a standard deviation of "
+        f"{m.width('lr-high')} ({m.width('lr-medium')} at 0.001), and the network knows {m.share('lr-high', TRAIN)} of "
+        f"the training and {m.share('lr-high')} of the validation pictures: it underfits."),
+    ("5.12", lambda m:
+        "The rate is halved when validation loss is not 0.001 below its best, not only when it rises: "
+        f"{m.of('lr-annealing', halved_without_rise):.1f} of {m.of('lr-annealing', lambda r: len(r.halvings())):.1f} "
+        "times it had not risen by 0.001 since the epoch before. Halved (first seed) after the epochs "
+        f"{', '.join(map(str, m.results[0]['lr-annealing'].halvings()))}."),
+    ("5.13", lambda m:
+        f"Without a hidden layer the network is a linear classifier, and learns: {m.share('hidden-0')}, with one "
+        f"{m.share('hidden-1')}, with two {m.share('hidden-2')}."),
+    ("5.14", lambda m:
+        "Batch norm divides by the standard deviation. With tiny inputs it trains, but validates at "
+        f"{m.share('tiny-input-batchnorm')}: the gradient of the hidden bias is rounding error, Adam makes whole steps "
+        f"of it, and the running mean stays behind. Without that bias: {m.share('tiny-input-batchnorm-no-bias')}."),
+    ("5.15", lambda m:
+        "No weight shrinks at prediction: dropout divides what it keeps by 0.75 while training."),
+    ("5.16", lambda m:
+        "The text's l2 is the sum of squares, its code's the norm: training less validation accuracy is "
+        f"{m.gap('l2-square')} and {m.gap('l2-norm')} points, {m.gap('no-dropout')} with neither."),
+)  # fmt: skip
+
+
+def print_sentences(title: str, sentences: Iterable[tuple[str, Sentence]], means: Means) -> None:
+    """Prints each sentence whose experiments were run, behind what it is about."""
+    print(title)
+    for about_what, sentence in sentences:
+        with contextlib.suppress(KeyError):
+            print(f"{about_what} {sentence(means)}")
+    print()
 
 
 # The story
@@ -839,8 +882,11 @@ def report(run: Run, args: argparse.Namespace, jobs: Iterable[Job]) -> None:
                  for claim, verdict in zip(CLAIMS, judge(CLAIMS, measured), strict=True)
                  if claim.id in trained and verdict.measured is not None]
         print_table("Does the effect show at this length?", ["", "statement", "claimed", "here"], shows)
-    print_answers(results)
+    means, at_length = Means(results.values()), " (at this length)" if short else ""
+    numbered = ((f"{number}. {question}", answer) for number, (question, answer) in enumerate(QUESTIONS, 1))
+    print_sentences(f"The chapter's closing questions, 5.17{at_length}", numbered, means)
     print_claims(CLAIMS, verdicts)
+    print_sentences(f"Where the document is wrong or unclear{at_length}", CORRECTIONS, means)
     metrics |= {f"claim_{claim}": statistics.fmean(values) for claim, values in measured.items() if values}
     run.finish(document=5, metrics=metrics, claims=verdicts)
 

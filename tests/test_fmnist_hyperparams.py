@@ -25,10 +25,13 @@ from common.study import Job
 from common.training import Row
 from fmnist_hyperparams import (
     CLAIMS,
+    CORRECTIONS,
     EXPERIMENTS,
     MEASURES,
+    QUESTIONS,
     QUICK_EPOCHS,
     Experiment,
+    Means,
     Result,
     Task,
     batch_norm_error,
@@ -44,6 +47,7 @@ from fmnist_hyperparams import (
     make_penalty,
     measure_claims,
     parse,
+    print_sentences,
     share_within,
     sigmoid_change,
     train_experiment,
@@ -168,6 +172,19 @@ def test_numbers_of_a_result_by_hand(tmp_path: Path) -> None:
     assert measured["5.12b"] == [1, 1]
     assert measured["5.12c"] == []
     assert len(measured["5.7d"]) == 1
+
+
+def test_every_sentence_of_the_report_can_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = dict.fromkeys(("epoch", "seconds", "lr", "train_loss", "validation_loss"), 1.0)
+    rows = [{**row, "train_accuracy": 0.875, "validation_accuracy": 0.75}]
+    means = Means([{name: make_result(tmp_path / name, name, rows) for name in EXPERIMENTS}])
+    print_sentences("all", (*QUESTIONS, *CORRECTIONS), means)
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) == 2 + len(QUESTIONS) + len(CORRECTIONS)
+    assert "Training less validation accuracy is 12.5 points with it and 12.5 without" in said
+    assert "0.0 of 0.0 times" in said
+    print_sentences("one", QUESTIONS, Means([{"hidden-1": means.results[0]["hidden-1"]}]))
+    assert capsys.readouterr().out == "one\n\n", "what was not run is not spoken of"
 
 
 def make_job(folder: Path, experiment: Experiment, resume: bool = False) -> Job:
