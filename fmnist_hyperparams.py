@@ -45,7 +45,7 @@ from common.data import InMemoryDataset, load_images, make_loader
 from common.device import seed_everything
 from common.errors import RunError
 from common.metrics import accuracy
-from common.plots import draw_histogram, image_grid, new_figure, save_figure, use_log_scale
+from common.plots import draw_histogram, image_grid, legend_below, new_figure, save_figure, use_log_scale
 from common.report import Claim, judge, print_claims, print_table
 from common.runs import Run, start_run
 from common.study import Job, rank, run_study
@@ -581,6 +581,11 @@ def show_batch_norm() -> None:
 # Figures of the trainings
 
 
+def line_width(number: int, lines: int) -> float:
+    """Thinner from line to line: of two that fall on one another both are seen."""
+    return 1.3 + 0.4 * (lines - 1 - number)
+
+
 def draw_experiments(axes: Axes, results: Mapping[str, Result], quantity: str, epochs: int) -> None:
     """Loss or accuracy by epoch, training dotted and validation solid, a colour an experiment."""
     factor = 100 if quantity == "accuracy" else 1
@@ -588,7 +593,8 @@ def draw_experiments(axes: Axes, results: Mapping[str, Result], quantity: str, e
         shown = range(1, min(epochs, len(result.history)) + 1)
         for part, style in (("train", ":"), ("validation", "-")):
             values = [factor * value for value in result.column(f"{part}_{quantity}")[: len(shown)]]
-            axes.plot(shown, values, style, color=f"C{number}", label=name if part == "validation" else None)
+            axes.plot(shown, values, style, color=f"C{number}", linewidth=line_width(number, len(results)),
+                      label=name if part == "validation" else None)
     axes.set(xlabel="epoch", ylabel="accuracy (%)" if quantity == "accuracy" else "loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.grid(alpha=0.3)
@@ -605,13 +611,15 @@ def draw_section(run: Run, section: str, results: Mapping[str, Result]) -> None:
     draw_experiments(shares, results, "accuracy", epochs)
     low = shares.get_ylim()[0]
     shares.set_ylim(10 * (low // 10) if low > 50 else 0, 100)
-    shares.legend(title="training dotted,\nvalidation solid", fontsize=8, title_fontsize=8)
+    legend_below(figure, shares, "training dotted, validation solid")
     for panel in rates:
         for number, name in enumerate(results):
             panel.plot(results[name].column("epoch"), results[name].column("lr"), drawstyle="steps-mid",
-                       color=f"C{number}", label=name)
+                       color=f"C{number}", linewidth=line_width(number, len(results)))
         panel.set(xlabel="epoch", ylabel="learning rate", yscale="log")
         panel.grid(alpha=0.3)
+    if any(make_penalty(EXPERIMENTS[name]) for name in own):
+        losses.set_ylabel("loss (in training with its penalty)")
     changes = "; ".join(f"{name} differs in {differences(EXPERIMENTS[name])}" for name in own)
     figure.suptitle(f"{section}: {changes}", fontsize=9, wrap=True)
     save_figure(figure, run.folder / f"curves_{section}.png")
@@ -621,7 +629,7 @@ def draw_parameters(run: Run, section: str, results: Mapping[str, Result], hidde
     """Saves how large the weights and biases became, and with `hidden` the hidden values; prints their widths."""
     figure, panels = new_figure(1, 5 if hidden else 4, width=4)
     all_parameters = {name: result.parameters() for name, result in results.items()}
-    groups = {group: {name: parameters[group] for name, parameters in all_parameters.items() if group in parameters}
+    groups = {group: {name: parameters.get(group, torch.empty(0)) for name, parameters in all_parameters.items()}
               for group in GROUPS}
     if hidden:
         groups["hidden values above 0"] = {name: result.hidden_values[result.hidden_values > 0]
@@ -631,9 +639,10 @@ def draw_parameters(run: Run, section: str, results: Mapping[str, Result], hidde
         draw_histogram(panel, {name: values.abs().clamp(min=1e-9).log10() for name, values in tensors.items()},
                        bins=60, limits=(-6, 2))
         panel.set(title=group, xlabel="log10 of the absolute value")
+    legend_below(figure, panels[0])
     save_figure(figure, run.folder / f"parameters_{section}.png")
     print_table(f"{section}: standard deviations", ["experiment", *groups],
-                [[name, *(f"{tensors[name].std():.3g}" if name in tensors else "" for tensors in groups.values())]
+                [[name, *(f"{tensors[name].std():.3g}" if len(tensors[name]) else "" for tensors in groups.values())]
                  for name in results])
 
 
@@ -701,6 +710,9 @@ class Means:
 
         return f"{self.of(name, part):.0%}"
 
+    def largest(self, name: str) -> str:
+        return f"{self.of(name, lambda result: result.parameters()['hidden.weight'].abs().max().item()):.2g}"
+
     def seconds(self, name: str) -> str:
         return f"{self.of(name, lambda result: statistics.median(result.column('seconds'))):.1f} s"
 
@@ -739,8 +751,9 @@ QUESTIONS: tuple[tuple[str, Sentence], ...] = (
         f"{m.gap('l2-norm')} and {m.gap('l2-square')} with the norm and the square of l2; validation accuracy is "
         f"{m.share('no-dropout')}, {m.share('l1')}, {m.share('l2-norm')} and {m.share('l2-square')}."),
     ("How do L1 and L2 differ?", lambda m:
-        f"L1 takes weights to zero: of the first layer's {m.near_zero('l1')} are below 0.001, with the square of l2 "
-        f"{m.near_zero('l2-square')}, with neither {m.near_zero('no-dropout')}."),
+        f"L1 takes most weights to zero and leaves a few large: of the first layer's {m.near_zero('l1')} are below "
+        f"0.001, the largest is {m.largest('l1')}; with the square of l2 {m.near_zero('l2-square')} and "
+        f"{m.largest('l2-square')}, with neither {m.near_zero('no-dropout')} and {m.largest('no-dropout')}."),
     ("How does dropout reduce overfitting?", lambda m:
         f"Training less validation accuracy is {m.gap('dropout')} points with it and {m.gap('no-dropout')} without; "
         f"validation accuracy {m.share('dropout')} and {m.share('no-dropout')}."),
@@ -751,10 +764,17 @@ CORRECTIONS: tuple[tuple[str, Sentence], ...] = (
     ("5.4", lambda m:
         f"With unscaled pixels the loss falls, from {m.loss('unscaled', 'train_loss', 1)} in the first epoch, whose "
         f"updates explode, to {m.loss('unscaled', 'train_loss')}: guessing one of ten classes has 2.30 (ln 10)."),
+    ("5.9", lambda m:
+        f"At rate 0.1 validation comes to {m.share('lr-high', epoch=1)} after one epoch and ends at "
+        f"{m.share('lr-high')}, near guessing."),
     ("5.10", lambda m:
         f"Wide weights are no overfitting: at rate 0.1 the first layer's have a standard deviation of "
         f"{m.width('lr-high')} ({m.width('lr-medium')} at 0.001), and the network knows {m.share('lr-high', TRAIN)} of "
         f"the training and {m.share('lr-high')} of the validation pictures: it underfits."),
+    ("5.11", lambda m:
+        f"Unscaled pixels at 0.00001 and scaled ones at 0.001 are not equivalent: {m.share('unscaled-lr-low')} and "
+        f"{m.share('lr-medium', epoch=5)} of the validation pictures after five epochs, with losses "
+        f"{m.loss('unscaled-lr-low')} and {m.loss('lr-medium', epoch=5)}."),
     ("5.12", lambda m:
         "The rate is halved when validation loss is not 0.001 below its best, not only when it rises: "
         f"{m.of('lr-annealing', halved_without_rise):.1f} of {m.of('lr-annealing', lambda r: len(r.halvings())):.1f} "
@@ -762,13 +782,15 @@ CORRECTIONS: tuple[tuple[str, Sentence], ...] = (
         f"{', '.join(map(str, m.results[0]['lr-annealing'].halvings()))}."),
     ("5.13", lambda m:
         f"Without a hidden layer the network is a linear classifier, and learns: {m.share('hidden-0')}, with one "
-        f"{m.share('hidden-1')}, with two {m.share('hidden-2')}."),
+        f"{m.share('hidden-1')}, with two {m.share('hidden-2')}. Whether two overfit more depends on the seed: "
+        f"validation loss {m.loss('hidden-1')} with one, {m.loss('hidden-2')} with two."),
     ("5.14", lambda m:
         "Batch norm divides by the standard deviation. With tiny inputs it trains, but validates at "
         f"{m.share('tiny-input-batchnorm')}: the gradient of the hidden bias is rounding error, Adam makes whole steps "
         f"of it, and the running mean stays behind. Without that bias: {m.share('tiny-input-batchnorm-no-bias')}."),
     ("5.15", lambda m:
-        "No weight shrinks at prediction: dropout divides what it keeps by 0.75 while training."),
+        "No weight shrinks at prediction: dropout divides what it keeps by 0.75 while training. Without dropping, the "
+        f"same weights know {m.share('dropout', TRAIN)} of the training pictures."),
     ("5.16", lambda m:
         "The text's l2 is the sum of squares, its code's the norm: training less validation accuracy is "
         f"{m.gap('l2-square')} and {m.gap('l2-norm')} points, {m.gap('no-dropout')} with neither."),
@@ -777,11 +799,12 @@ CORRECTIONS: tuple[tuple[str, Sentence], ...] = (
 
 def print_sentences(title: str, sentences: Iterable[tuple[str, Sentence]], means: Means) -> None:
     """Prints each sentence whose experiments were run, behind what it is about."""
-    print(title)
+    lines = []
     for about_what, sentence in sentences:
         with contextlib.suppress(KeyError):
-            print(f"{about_what} {sentence(means)}")
-    print()
+            lines.append(f"{about_what} {sentence(means)}")
+    if lines:
+        print(title, *lines, "", sep="\n")
 
 
 # The story

@@ -400,6 +400,7 @@ def report_final_run(run: Run, model: nn.Module, history: Sequence[Row], train: 
     figure, (axes,) = new_figure()
     draw_histogram(axes, errors, bins=40, limits=(0, 20))
     axes.set(xlabel="error of a coordinate (px; the last bar holds all above)")
+    axes.legend()
     save_figure(figure, run.folder / "errors.png")
     return metrics
 

@@ -42,7 +42,7 @@ class DocumentDataset(Dataset[tuple[Tensor, Tensor]]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.images[index], self.labels[index]
+        return self.images[index].to("cpu"), self.labels[index].to("cpu")  # device, in the document
 
 
 def right(network: nn.Module, images: Tensor, labels: Tensor) -> list[bool]:
@@ -113,10 +113,10 @@ def start(threads: int, flush: bool) -> None:
 
 
 def study(processes: int) -> dict[str, float]:
-    """Four experiments of three epochs each; the start of the processes counts."""
+    """Four experiments of five epochs each; the start of the processes counts."""
     losses: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        jobs = [make_job(Path(folder), name, epochs=3) for name in "abcd"]
+        jobs = [make_job(Path(folder), name, BASE.epochs) for name in "abcd"]
         failures = run_jobs(jobs, train_experiment, processes,
                             lambda job, row: losses.update({job.run.name: row["validation_loss"]}))
     assert not failures, failures
@@ -137,7 +137,7 @@ def main() -> None:
             figures_of=dict, pairs=pairs)
     for pool in pools.values():
         pool.shutdown()
-    compare("Four experiments of three epochs", Way("one process", lambda: study(1)),
+    compare("Four experiments of five epochs", Way("one process", lambda: study(1)),
             Way(f"{THREADS} processes", lambda: study(THREADS)), figures_of=dict, pairs=max(1, pairs // 2))
 
 

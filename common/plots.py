@@ -12,6 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -90,13 +91,22 @@ def share_y_limits(panels: Sequence[Axes]) -> None:
 
 
 def draw_histogram(axes: Axes, groups: Mapping[str, Tensor], *, bins: int, limits: tuple[float, float]) -> None:
-    """Draws the shares of each group's values on shared bins; values outside `limits` count in the outermost."""
-    for label, values in groups.items():
+    """Draws the shares of each group's values on shared bins; values outside `limits` count in the outermost.
+
+    A group keeps its colour, that of its place, when others are empty.
+    """
+    for number, (label, values) in enumerate(groups.items()):
         clamped = values.flatten().clamp(*limits)
-        weights = [100 / len(clamped)] * len(clamped)
-        axes.hist(clamped.numpy(), bins=bins, range=limits, weights=weights, alpha=0.55, label=label)
+        weights = torch.full_like(clamped, 100 / max(1, len(clamped)))
+        axes.hist(clamped.numpy(), bins=bins, range=limits, weights=weights.numpy(), label=label,
+                  histtype="stepfilled", facecolor=(f"C{number}", 0.3), edgecolor=f"C{number}")
     axes.set_ylabel("share (%)")
-    axes.legend()
+
+
+def legend_below(figure: Figure, axes: Axes, title: str | None = None) -> None:
+    """One legend for all panels, below them, with the labels of `axes`."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), title=title, fontsize=9)
 
 
 def image_grid(
