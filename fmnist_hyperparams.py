@@ -219,6 +219,10 @@ class Result:
         self.network.eval()
         self.images = images
 
+    @property
+    def epochs(self) -> int:
+        return len(self.history)
+
     def column(self, name: str) -> list[float]:
         return [row[name] for row in self.history]
 
@@ -227,7 +231,7 @@ class Result:
 
     def at(self, epoch: int, name: str) -> float:
         """The value after that epoch, or after the last where there are fewer."""
-        return self.history[min(epoch, len(self.history)) - 1][name]
+        return self.history[min(epoch, self.epochs) - 1][name]
 
     def accuracy_gap(self, epoch: int = 1000) -> float:
         return self.at(epoch, "train_accuracy") - self.at(epoch, "validation_accuracy")
@@ -302,9 +306,14 @@ def last(column: str) -> Callable[[Result], float]:
     return lambda result: result.last(column)
 
 
-def smaller_gap(with_it: Result, without: Result) -> float:
-    """How much farther the one's training accuracy is above its validation accuracy; below 0 it overfits less."""
-    return with_it.accuracy_gap() - without.accuracy_gap()
+def gains(one: Result, other: Result) -> float:
+    """How much higher the one's validation accuracy is at its end than the other's after as many epochs."""
+    return one.last(VALIDATION) - other.at(one.epochs, VALIDATION)
+
+
+def overfits(one: Result, other: Result) -> float:
+    """How much farther the one's training accuracy is above its validation accuracy, after as many epochs."""
+    return one.accuracy_gap() - other.accuracy_gap(one.epochs)
 
 
 VALIDATION, TRAIN = "validation_accuracy", "train_accuracy"
@@ -328,7 +337,7 @@ CLAIMS = (
     stated("5.7b", "batches of 32: validation accuracy", "about 85% (± 2 points)", "batch-32",
            last(VALIDATION), about(0.85)),
     direction("5.7c", "batches of 10,000: validation accuracy less that of 32", "lower: < 0 points",
-              "batch-10000 batch-32", lambda large, small: large.last(VALIDATION) - small.last(VALIDATION), below_zero),
+              "batch-10000 batch-32", gains, below_zero),
     stated("5.7d", "updates in an epoch with batches of 32", "1875", "", lambda: len(batches(32)),
            lambda count: count == 1875, "{:.0f}"),
     stated("5.7e", "updates in an epoch with batches of 10,000", "6", "", lambda: len(batches(10_000)),
@@ -352,27 +361,25 @@ CLAIMS = (
     direction("5.10b", "the same, 0.001 ÷ 0.00001", "wider: > 1×", "lr-medium lr-low",
               lambda medium, low: least_width(medium, low), lambda ratio: ratio > 1, "{:.1f}×"),
     direction("5.10c", "training less validation accuracy: rate 0.1 less 0.001", "wide means overfitting: > 0 points",
-              "lr-high lr-medium", lambda high, medium: high.accuracy_gap() - medium.accuracy_gap(5), above_zero),
+              "lr-high lr-medium", overfits, above_zero),
     stated("5.11a", "unscaled, rate 0.1: validation accuracy", "fails: < 50%", "unscaled-lr-high",
            last(VALIDATION), lambda share: share < 0.5),
     direction("5.11b", "rate 0.001: validation accuracy unscaled less scaled", "worse: < 0 points",
-              "unscaled-lr-medium lr-medium", lambda raw, scaled: raw.last(VALIDATION) - scaled.at(5, VALIDATION),
-              below_zero),
+              "unscaled-lr-medium lr-medium", gains, below_zero),
     stated("5.11c", "unscaled, rate 0.00001: validation accuracy", "learns: ≥ 80%", "unscaled-lr-low",
            last(VALIDATION), lambda share: share >= 0.8),
     direction("5.11d", "rate 0.00001: training less validation accuracy, unscaled less scaled", "overfits: > 0 points",
-              "unscaled-lr-low lr-low", lambda raw, scaled: raw.accuracy_gap() - scaled.accuracy_gap(5), above_zero),
+              "unscaled-lr-low lr-low", overfits, above_zero),
     stated("5.11e", "unscaled, rate 0.00001: weights within ± 0.05", "usually: ≥ 95%", "unscaled-lr-low",
            lambda r: share_within(r, 0.05), lambda share: share >= 0.95),
     stated("5.11f", "validation accuracy: unscaled at 0.00001 less scaled at 0.001", "equivalent: 0 (± 2 points)",
-           "unscaled-lr-low lr-medium", lambda raw, scaled: raw.last(VALIDATION) - scaled.at(5, VALIDATION), about(0),
-           "{:+.1%}"),
+           "unscaled-lr-low lr-medium", gains, about(0), "{:+.1%}"),
     stated("5.12a", "annealing: of the seven epochs at which the rate was halved, those halved at", "7 of 7",
            "lr-annealing", lambda r: len({*HALVED} & {*r.halvings()}), lambda count: count == 7, "{:.1f}"),
     direction("5.12b", "annealing: halvings although validation loss had not risen by 0.001", "only when it rises: 0",
               "lr-annealing", lambda r: halved_without_rise(r), lambda count: count == 0, "{:.0f}"),
     direction("5.12c", "100 epochs: training less validation accuracy, with annealing less without",
-              "smaller: < 0 points", "lr-annealing-100 no-annealing-100", smaller_gap, below_zero),
+              "smaller: < 0 points", "lr-annealing-100 no-annealing-100", overfits, below_zero),
     stated("5.12d", "100 epochs without annealing: training accuracy", "near 100%: ≥ 98%", "no-annealing-100",
            last(TRAIN), lambda share: share >= 0.98),
     stated("5.12e", "100 epochs without annealing: validation accuracy", "about 89% (± 2 points)", "no-annealing-100",
@@ -389,7 +396,7 @@ CLAIMS = (
               lambda tiny, normal: tiny.hidden_width() / normal.hidden_width(), lambda ratio: ratio < 1, "{:.2g}×"),
     stated("5.14d", "validation accuracy: tiny inputs with batch norm less normal inputs, 100 epochs",
            "as if normal: 0 (± 2 points)", "tiny-input-batchnorm no-annealing-100",
-           lambda normed, normal: normed.last(VALIDATION) - normal.last(VALIDATION), about(0), "{:+.1%}"),
+           gains, about(0), "{:+.1%}"),
     direction("5.14e", "validation accuracy after one epoch: tiny with batch norm less normal without",
               "faster: > 0 points", "tiny-input-batchnorm no-annealing-100",
               lambda normed, normal: normed.at(1, VALIDATION) - normal.at(1, VALIDATION), above_zero),
@@ -403,7 +410,7 @@ CLAIMS = (
     stated("5.14h", "batch norm and (x − mean) ÷ variance, largest difference", "the same: ≤ 0.001", "",
            lambda: batch_norm_error(by_variance=True), lambda error: error <= 1e-3, "{:.2g}"),
     direction("5.15a", "training less validation accuracy: with dropout less without", "smaller: < 0 points",
-              "dropout no-dropout", smaller_gap, below_zero),
+              "dropout no-dropout", overfits, below_zero),
     stated("5.15b", "size of the weights in prediction, of that in training (dropout)", "smaller: < 100%", "",
            lambda: dropout_weights(), lambda ratio: ratio < 1, "{:.0%}"),
     stated("5.15c", "ten predictions of one picture in train mode: different ones", "they differ: > 1", "",
@@ -415,7 +422,7 @@ CLAIMS = (
     stated("5.15f", "30 epochs without dropout: validation accuracy", "about 89% (± 2 points)", "no-dropout",
            last(VALIDATION), about(0.89)),
     *(direction(f"5.16{letter}", f"training less validation accuracy: {name} less none", "smaller: < 0 points",
-                f"{name} no-dropout", smaller_gap, below_zero)
+                f"{name} no-dropout", overfits, below_zero)
       for letter, name in zip("abc", ("l1", "l2-norm", "l2-square"), strict=True)),
     *(direction(f"5.16{letter}", f"widths of the weights, {name} ÷ none, larger of both layers", "narrower: < 1×",
                 f"{name} no-dropout", lambda with_it, without: max(
@@ -692,6 +699,9 @@ class Means:
     def of(self, name: str, measure: Callable[[Result], float]) -> float:
         return statistics.fmean(measure(found[name]) for found in self.results)
 
+    def epochs(self, name: str) -> int:
+        return self.results[0][name].epochs
+
     def share(self, name: str, column: str = VALIDATION, epoch: int = 1000) -> str:
         return f"{self.of(name, lambda result: result.at(epoch, column)):.1%}"
 
@@ -722,19 +732,18 @@ Sentence = Callable[[Means], str]
 QUESTIONS: tuple[tuple[str, Sentence], ...] = (
     ("What happens if inputs are not scaled?", lambda m:
         f"SGD at 0.01 ends at {m.share('unscaled', TRAIN)} of the training pictures instead of "
-        f"{m.share('scaled', TRAIN)}; Adam at 0.001 at {m.share('unscaled-lr-medium')} of the validation "
-        f"pictures instead of {m.share('lr-medium', epoch=5)}; at 0.00001 unscaled pixels give "
-        f"{m.share('unscaled-lr-low')}."),
+        f"{m.share('scaled', TRAIN)}; Adam at 0.001 at {m.share('unscaled-lr-medium')} of the validation pictures "
+        f"instead of {m.share('hidden-1')}; at 0.00001 unscaled pixels give {m.share('unscaled-lr-low')}."),
     ("What if the background is white and the object black?", lambda m:
-        f"After five epochs {m.share('inverted')} instead of {m.share('hidden-1')} of the validation pictures: most "
-        "inputs are then far from zero, and weights of the background are updated with every picture."),
+        f"After {m.epochs('inverted')} epochs {m.share('inverted')} instead of {m.share('hidden-1')} of the validation "
+        "pictures: most inputs are then far from zero, and weights of the background are updated with every picture."),
     ("What does the batch size do to time and accuracy?", lambda m:
         f"An epoch of 32 at a time takes {m.seconds('batch-32')}, of 10,000 at a time {m.seconds('batch-10000')}; "
         f"after the last of equally many epochs {m.share('batch-32')} and {m.share('batch-10000')}."),
     ("What does the range of the inputs do to the weights?", lambda m:
         f"The first layer's weights end with a standard deviation of {m.width('unscaled-lr-medium')} for pixels "
-        f"0..255, {m.width('hidden-1')} for 0..1 (five epochs); {m.width('tiny-input')} for 0..0.0001 and "
-        f"{m.width('no-annealing-100')} for 0..1 (100 epochs)."),
+        f"0..255, {m.width('hidden-1')} for 0..1 ({m.epochs('hidden-1')} epochs); {m.width('tiny-input')} for "
+        f"0..0.0001 and {m.width('no-annealing-100')} for 0..1 ({m.epochs('tiny-input')} epochs)."),
     ("How does batch norm help?", lambda m:
         f"Tiny inputs give {m.share('tiny-input', epoch=1)} after one epoch and {m.share('tiny-input')} in the end; "
         f"with batch norm {m.share('tiny-input-batchnorm', epoch=1)} and {m.share('tiny-input-batchnorm')}; without "
@@ -765,16 +774,16 @@ CORRECTIONS: tuple[tuple[str, Sentence], ...] = (
         f"With unscaled pixels the loss falls, from {m.loss('unscaled', 'train_loss', 1)} in the first epoch, whose "
         f"updates explode, to {m.loss('unscaled', 'train_loss')}: guessing one of ten classes has 2.30 (ln 10)."),
     ("5.9", lambda m:
-        f"At rate 0.1 validation comes to {m.share('lr-high', epoch=1)} after one epoch and ends at "
-        f"{m.share('lr-high')}, near guessing."),
+        f"At rate 0.1 validation comes to {m.share('lr-high', epoch=1)} after one epoch, and ends at "
+        f"{m.share('lr-high')}; guessing would be 10%."),
     ("5.10", lambda m:
         f"Wide weights are no overfitting: at rate 0.1 the first layer's have a standard deviation of "
         f"{m.width('lr-high')} ({m.width('lr-medium')} at 0.001), and the network knows {m.share('lr-high', TRAIN)} of "
         f"the training and {m.share('lr-high')} of the validation pictures: it underfits."),
     ("5.11", lambda m:
         f"Unscaled pixels at 0.00001 and scaled ones at 0.001 are not equivalent: {m.share('unscaled-lr-low')} and "
-        f"{m.share('lr-medium', epoch=5)} of the validation pictures after five epochs, with losses "
-        f"{m.loss('unscaled-lr-low')} and {m.loss('lr-medium', epoch=5)}."),
+        f"{m.share('lr-medium', epoch=m.epochs('unscaled-lr-low'))} of the validation pictures after "
+        f"{m.epochs('unscaled-lr-low')} epochs."),
     ("5.12", lambda m:
         "The rate is halved when validation loss is not 0.001 below its best, not only when it rises: "
         f"{m.of('lr-annealing', halved_without_rise):.1f} of {m.of('lr-annealing', lambda r: len(r.halvings())):.1f} "
