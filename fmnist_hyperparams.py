@@ -11,8 +11,9 @@ scaled, batches are large, the learning rate is high or falls, layers are added,
 dropped or penalised. Each experiment below is the base with one thing changed, trained from the same weights on the
 same batches as the others of its seed. Every experiment has a process and one thread of its own.
 
-Measured on two cores: the short schedule took 3 min 12 s before the experiment without bias.
-The full one has not been measured yet.
+Measured on two cores: the short schedule takes 2 min 11 s (3 min 12 s in a slow phase), the full one 59 min. Of the
+document's 55 statements 43 hold with seed 0; for the others the report says what is true. Validation: rate 0.001 88.1%
+after 5 epochs, halved when validation stands still 90.3% after 100, never halved 89.0%, no hidden layer 84.3%.
 
 The pictures to validate on are the 10,000 test pictures, as in the document. Where its text leaves the start rate open
 (5.12, 5.15, 5.16) it is 0.001, its notebook's.

@@ -10,8 +10,10 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -126,19 +128,18 @@ def study(processes: int) -> dict[str, float]:
 def main() -> None:
     pairs = pairs_from_command_line(__doc__)
     spawn = multiprocessing.get_context("spawn")
-    settings = {"document": (THREADS, False), "project": (THREADS, True), "project, one thread": (1, True)}
-    pools = {name: ProcessPoolExecutor(1, spawn, start, arguments) for name, arguments in settings.items()}
-    document, *project = (
-        Way(name, lambda pool=pool, name=name: pool.submit(  # type: ignore[misc]
-            document_run if name == "document" else project_run).result())
-        for name, pool in pools.items()
-    )  # fmt: skip
-    compare("Five epochs of 784→1000→10: training, accuracy on the training pictures, validation", document, *project,
-            figures_of=dict, pairs=pairs)
-    for pool in pools.values():
-        pool.shutdown()
-    compare("Four experiments of five epochs", Way("one process", lambda: study(1)),
-            Way(f"{THREADS} processes", lambda: study(THREADS)), figures_of=dict, pairs=max(1, pairs // 2))
+
+    def alone(name: str, work: Callable[[], dict[str, float]], threads: int, flush: bool) -> Way:
+        pool = ProcessPoolExecutor(1, spawn, start, (threads, flush))
+        return Way(name, lambda: pool.submit(work).result(), BASE.epochs)
+
+    one, all_at_once = (Way(f"study, {processes} at a time", partial(study, processes), 4 * BASE.epochs)
+                        for processes in (1, THREADS))
+    compare("An epoch of 784→1000→10: training, accuracy on the training pictures, validation",
+            alone("document", document_run, THREADS, False), alone("project", project_run, THREADS, True),
+            alone("project, one thread", project_run, 1, True), all_at_once, figures_of=dict, pairs=pairs)
+    compare("The same in a study of four experiments", one, all_at_once, figures_of=dict, pairs=max(1, pairs // 2))
+
 
 
 if __name__ == "__main__":

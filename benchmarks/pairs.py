@@ -18,10 +18,11 @@ import torch
 
 @dataclass(frozen=True)
 class Way:
-    """One way of doing the work: `run()` does it once; its result's figures show, untimed, what was done."""
+    """One way of doing the work: `run()` does it `times` over; its result's figures show, untimed, what was done."""
 
     name: str
     run: Callable[[], Any]
+    times: int = 1
 
 
 def pairs_from_command_line(description: str | None) -> int:
@@ -42,7 +43,7 @@ def compare(
         for way in ways:
             start = time.perf_counter()
             result = way.run()
-            elapsed = time.perf_counter() - start
+            elapsed = (time.perf_counter() - start) / way.times
             figures[way.name] = figures_of(result)
             if pair:
                 seconds[way.name].append(elapsed)
