@@ -685,9 +685,10 @@ def print_results(results: Mapping[int, Mapping[str, Result]]) -> Row:
         metrics[f"{name}_seconds_per_epoch"] = seconds
         rows.append([experiment.section, name, differences(experiment), len(trained[0].history), *cells,
                      f"{seconds:.1f}"])
-    print_table("The experiments: what differs from the base, and what came out after the last epoch",
-                ["", "experiment", "differs in", "epochs", "training accuracy", "validation accuracy", "training loss",
-                 "validation loss", "seconds an epoch"], rows)
+    if rows:
+        print_table("The experiments: what differs from the base, and what came out after the last epoch",
+                    ["", "experiment", "differs in", "epochs", "training accuracy", "validation accuracy",
+                     "training loss", "validation loss", "seconds an epoch"], rows)
     return metrics
 
 
@@ -918,7 +919,11 @@ def report(run: Run, args: argparse.Namespace, jobs: Iterable[Job]) -> None:
     means, at_length = Means(results.values()), " (at this length)" if short else ""
     numbered = ((f"{number}. {question}", answer) for number, (question, answer) in enumerate(QUESTIONS, 1))
     print_sentences(f"The chapter's closing questions, 5.17{at_length}", numbered, means)
-    print_claims(CLAIMS, verdicts)
+    shown_claims = [(claim, verdict) for claim, verdict in zip(CLAIMS, verdicts, strict=True)
+                    if verdict.measured is not None]
+    print_claims([claim for claim, _ in shown_claims], [verdict for _, verdict in shown_claims])
+    if len(shown_claims) < len(CLAIMS):
+        print(f"{len(CLAIMS) - len(shown_claims)} more statements need experiments that were not run.\n")
     print_sentences(f"Where the document is wrong or unclear{at_length}", CORRECTIONS, means)
     metrics |= {f"claim_{claim}": statistics.fmean(values) for claim, values in measured.items() if values}
     run.finish(document=5, metrics=metrics, claims=verdicts)
