@@ -1,7 +1,7 @@
 """Document 5's base network by its own loop and by the study's; and two experiments at once against one.
 
-The run has the document's five epochs: its own loop slows down from the second on, as Adam's moments of pixels that are
-seldom lit decay into denormal numbers. Each way runs in a process of its own: whether such numbers are flushed to zero,
+The run has the document's five epochs: its own loop slows down on the way, as Adam's moments of pixels that are seldom
+lit decay into denormal numbers. Each way runs in a process of its own: whether such numbers are flushed to zero,
 as the project does and the document does not, is decided when a process starts to compute.
 """
 
@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -87,10 +86,10 @@ def first_and_last(stamps: list[float]) -> dict[str, float]:
     return {"first_epoch_seconds": stamps[1] - stamps[0], "last_epoch_seconds": stamps[-1] - stamps[-2]}
 
 
-def make_job(folder: Path, name: str, epochs: int) -> Job:
+def make_job(folder: Path, name: str) -> Job:
     run = Run(folder / name, "benchmark", name, 0, torch.device("cpu"), torch.float32, False, ())
     run.folder.mkdir(exist_ok=True)
-    return Job(run, epochs, Task("hidden-1", replace(BASE, epochs=epochs), PROJECT / "data", None, None))
+    return Job(run, BASE.epochs, Task("hidden-1", BASE, PROJECT / "data", None, None))
 
 
 def project_run() -> dict[str, float]:
@@ -103,7 +102,7 @@ def project_run() -> dict[str, float]:
         stamps.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:
-        train_experiment(make_job(Path(folder), "one", BASE.epochs), note)
+        train_experiment(make_job(Path(folder), "one"), note)
     return {**first_and_last(stamps),
             **{name: value for name, value in rows[-1].items() if name.startswith(("train", "validation"))}}
 
@@ -118,7 +117,7 @@ def study(processes: int) -> dict[str, float]:
     """Four experiments of five epochs each; the start of the processes counts."""
     losses: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        jobs = [make_job(Path(folder), name, BASE.epochs) for name in "abcd"]
+        jobs = [make_job(Path(folder), name) for name in "abcd"]
         failures = run_jobs(jobs, train_experiment, processes,
                             lambda job, row: losses.update({job.run.name: row["validation_loss"]}))
     assert not failures, failures
