@@ -1,4 +1,4 @@
-"""What the scripts share: data, device, training, checkpoints, metrics, plots, run folders and command line.
+"""What the chapters share: data, device, training, runs, claims, figures and the command line.
 
-A model, and whatever is special to one lesson, stands in the script that teaches it.
+A model, and whatever belongs to one lesson, stands in the chapter that teaches it.
 """

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and checkpoints from which a run goes on as if it had never stopped."""
+"""Files that are whole or absent, and checkpoints from which a run continues as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from common.errors import UsageError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -33,9 +33,15 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a text in UTF-8, whole or not at all."""
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
 def save_tensors(path: Path, content: dict[str, Any]) -> None:
     """Saves tensors and plain types, whole or not at all."""
-    # Through memory, because torch turns a failed write (a full disk) into an error that names neither cause nor file.
+    # Through memory: torch turns a failed write (a full disk) into an error without cause or file
+    # name.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_whole(path, lambda file: file.write(buffer.getbuffer()))
@@ -44,18 +50,28 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
 def load_checkpoint(path: Path, script: str) -> dict[str, Any]:
     """The checkpoint at `path`, on the CPU; runs no code from the file (`weights_only`).
 
-    Raises UsageError for a file that is no checkpoint of this project or was written by a script other than `script`.
+    Raises UsageError for a file that is no checkpoint, has another format than today's, or was
+    written by a script other than `script`.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception:  # torch raises many types for what is not its archive; all mean the same to the user
+    except Exception:  # torch raises many types for what is not its archive; all mean the same here
         state = None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UsageError(f"{path} is not a checkpoint that {script} can read; name another --out-dir or move it away")
+    if not isinstance(state, dict) or "format" not in state:
+        raise UsageError(
+            f"{path} is not a checkpoint that {script} can read; name another --out-dir"
+        )
+    if state["format"] != FORMAT:
+        raise UsageError(
+            f"{path} has checkpoint format {state['format']}, and {script} reads format {FORMAT}: "
+            "it was written by another version; name another --out-dir"
+        )
     if state["script"] != script:
-        raise UsageError(f"{path} is a checkpoint of {state['script']}, not of {script}; name another --out-dir")
+        raise UsageError(
+            f"{path} is a checkpoint of {state['script']}, not of {script}; name another --out-dir"
+        )
     return state
 
 

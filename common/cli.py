@@ -63,39 +63,104 @@ def whole_numbers(at_least: int, at_most: int = 2**63 - 1) -> Callable[[str], tu
     return parse
 
 
-positive_number = _number(float, lambda value: math.isfinite(value) and value > 0, "a finite number above 0")
+def existing_folder(text: str) -> Path:
+    """An argparse type: a folder that is there; none is made for a mistyped name."""
+    folder = Path(text)
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no folder; name one that holds the data sets"
+        )
+    return folder
+
+
+positive_number = _number(
+    float, lambda value: math.isfinite(value) and value > 0, "a finite number above 0"
+)
 
 
 def make_parser(docstring: str | None) -> argparse.ArgumentParser:
     """A parser whose `--help` opens with the script's docstring as it stands; flags cannot be shortened."""
     return OneLineParser(
-        description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=docstring,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
 
 
-def add_shared_flags(parser: argparse.ArgumentParser, *, epochs: int, batch_size: int, lr: float) -> None:
-    """Adds the flags that mean the same in every script; the three arguments are this script's defaults.
+def add_shared_flags(
+    parser: argparse.ArgumentParser, *, epochs: int, batch_size: int, lr: float
+) -> None:
+    """Adds the flags that mean the same in every script; the three arguments are this script's
+    defaults.
 
     The flags speak of the script's main run; the small studies around it keep their own settings.
     """
-    add = parser.add_argument_group("shared by every script that trains a network").add_argument
-    add("--epochs", type=whole_number(1), default=epochs, metavar="N", help="epochs of the main run (%(default)s)")
-    add("--batch-size", type=whole_number(1), default=batch_size, metavar="N", help="examples a step (%(default)s)")
-    add("--lr", type=positive_number, default=lr, metavar="RATE", help="learning rate of the main run (%(default)s)")
-    add("--precision", choices=("fp32", "bf16", "auto"), default="fp32", help="arithmetic of training (%(default)s)")
+    add = parser.add_argument_group("flags of every script that trains a network").add_argument
+    add(
+        "--epochs",
+        type=whole_number(1),
+        default=epochs,
+        metavar="N",
+        help="epochs of the main run (default %(default)s)",
+    )
+    add(
+        "--batch-size",
+        type=whole_number(1),
+        default=batch_size,
+        metavar="N",
+        help="examples in a batch (default %(default)s)",
+    )
+    add(
+        "--lr",
+        type=positive_number,
+        default=lr,
+        metavar="RATE",
+        help="learning rate of the main run (default %(default)s)",
+    )
+    add(
+        "--precision",
+        choices=("fp32", "bf16", "auto"),
+        default="fp32",
+        help="arithmetic of training (default %(default)s)",
+    )
     add_run_flags(parser, resumable=True)
 
 
 def add_run_flags(parser: argparse.ArgumentParser, *, resumable: bool = False) -> None:
-    """Adds the shared flags of a script without one main training; a short run is not to be resumed."""
-    add = parser.add_argument_group("shared by every script").add_argument
-    add("--seed", type=whole_number(0), default=0, metavar="N", help="of data, weights and order (%(default)s)")
-    add("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1, mps …; auto takes an accelerator if any")
-    add("--limit", type=whole_number(1), metavar="N", help="train and test on at most N examples (all)")
-    add("--out-dir", type=Path, metavar="DIR", help="the run's folder (a new runs/<script>/<time>-seed<seed>)")
+    """Adds the shared flags of a script without one main training; such a run cannot be resumed."""
+    add = parser.add_argument_group("flags of every script").add_argument
+    add(
+        "--seed",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="random seed (default %(default)s)",
+    )
+    add(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, mps …; auto, the default, uses a GPU if there is one",
+    )
+    add(
+        "--limit",
+        type=whole_number(1),
+        metavar="N",
+        help="train and test on at most N examples (default: all)",
+    )
+    add(
+        "--out-dir",
+        type=Path,
+        metavar="DIR",
+        help="the run's folder (default: a new runs/<script>/<time>-seed<seed>)",
+    )
     add("--overwrite", action="store_true", help="replace the run that --out-dir holds")
     if resumable:
-        add("--resume", action="store_true", help="go on with the run that --out-dir holds, from where it stopped")
+        add(
+            "--resume",
+            action="store_true",
+            help="continue the run that --out-dir holds, from where it stopped",
+        )
     else:
         parser.set_defaults(resume=None)
     parser.set_defaults(precision="fp32")
@@ -104,15 +169,19 @@ def add_run_flags(parser: argparse.ArgumentParser, *, resumable: bool = False) -
 def add_data_flag(parser: argparse.ArgumentParser) -> None:
     """Adds `--data-dir`, for scripts that read data sets from disk."""
     parser.add_argument(
-        "--data-dir", type=Path, default=PROJECT / "data", metavar="DIR", help="data sets (data/ beside the script)"
+        "--data-dir",
+        type=existing_folder,
+        default=PROJECT / "data",
+        metavar="DIR",
+        help="folder of the data sets (default: data/ beside the script)",
     )
 
 
 def guarded(main: Callable[[Sequence[str] | None], None]) -> Callable[..., None]:
     """Turns what `main` raises into one line on standard error and an exit code.
 
-    2: something the user gave cannot work. 1: the world failed (a full disk, a vanished folder, a training that
-    diverged). 130: interrupted. A defect of the program itself keeps its traceback.
+    2: something the user gave cannot work. 1: the world failed (a full disk, a vanished folder, a
+    training that diverged). 130: interrupted. A defect of the program itself keeps its traceback.
     """
 
     @functools.wraps(main)

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST from their official archives, and batches of tensors without per-example work."""
+"""MNIST and Fashion-MNIST from their official archives, and batches of tensors without per-image work."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,108 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import MNIST, FashionMNIST
 from torchvision.datasets.utils import download_url
 
-from common.errors import RunError
+from common.errors import RunError, UsageError
 
 SOURCES: dict[str, type[MNIST]] = {"MNIST": MNIST, "FashionMNIST": FashionMNIST}
+Transform = Callable[[Tensor], Tensor]
 
 
-def load_images(name: str, split: str, data_dir: Path, limit: int | None = None) -> tuple[Tensor, Tensor]:
-    """The images (uint8, N×1×28×28, 0..255) and labels (int64, N) of `MNIST` or `FashionMNIST`.
+class InMemoryDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Examples held as tensors, which gives one example or a whole batch by one index operation.
 
-    `split` is `train` (60,000 examples) or `test` (10,000); `limit` keeps the first so many. The archives are read and
-    their checksums compared at every call and nothing is unpacked on disk: a read-only folder, runs that start at the
-    same time and half-written files need no care. A missing or damaged archive is fetched from torchvision's mirrors;
-    RunError names it where that fails.
+    `DataLoader` calls `__getitems__` with a batch's indices where a data set has it, so the usual
+    loader stays and the cost per example goes. `transform` is applied to the inputs of a batch.
     """
+
+    def __init__(self, inputs: Tensor, targets: Tensor, transform: Transform | None = None) -> None:
+        """`inputs` N×… and `targets` N×…, of equal length; raises ValueError otherwise."""
+        if len(inputs) != len(targets):
+            raise ValueError(f"{len(inputs)} inputs but {len(targets)} targets")
+        self.inputs, self.targets, self.transform = inputs, targets, transform
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = self.__getitems__([index])
+        return inputs[0], targets[0]
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        chosen = torch.tensor(indices)
+        # Several times as fast as `self.inputs[chosen]`, which takes each element, not each
+        # example, by itself.
+        inputs = self.inputs.index_select(0, chosen)
+        if self.transform is not None:
+            inputs = self.transform(inputs)
+        return inputs, self.targets.index_select(0, chosen)
+
+
+def make_loader(
+    dataset: InMemoryDataset, batch_size: int, *, shuffle: bool = False, seed: int = 0
+) -> DataLoader[Any]:
+    """A loader of batches (inputs B×…, targets B×…); the last one may be smaller.
+
+    The order comes from the loader's own generator, so that nothing else that draws random numbers
+    can change it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return DataLoader(
+        dataset, batch_size, shuffle=shuffle, collate_fn=_already_a_batch, generator=generator
+    )
+
+
+def _already_a_batch(batch: Any) -> Any:
+    return batch
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """Bytes 0..255 → floats 0..1, as torchvision's `ToTensor` does it."""
+    return images.float() / 255
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images (uint8, N×1×28×28, 0..255), their labels (int64, N), and the file of each where it has one."""
+
+    images: Tensor
+    labels: Tensor
+    files: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, count: int) -> LabelledImages:
+        """The first `count` of them, or all where there are fewer."""
+        return LabelledImages(self.images[:count], self.labels[:count], self.files[:count])
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        transform: Transform = to_unit_range,
+    ) -> DataLoader[Any]:
+        """Batches for a network: images as floats (B×1×28×28) and labels (B)."""
+        dataset = InMemoryDataset(self.images, self.labels, transform)
+        return make_loader(dataset, batch_size, shuffle=shuffle, seed=seed)
+
+
+def load_images(name: str, split: str, data_dir: Path, limit: int | None = None) -> LabelledImages:
+    """The images and labels of `MNIST` or `FashionMNIST`.
+
+    `split` is `train` (60,000 images) or `test` (10,000); `limit` keeps the first so many. The
+    archives are read and their checksums compared at every call, and nothing is unpacked on disk: a
+    read-only folder, runs that start at the same time and half-written files need no care. A
+    missing or damaged archive is fetched from torchvision's mirrors. RunError names it where that
+    fails; UsageError where there is no folder `data_dir`.
+    """
+    if not data_dir.is_dir():
+        raise UsageError(f"--data-dir {data_dir}: there is no such folder")
     prefix = {"train": "train", "test": "t10k"}[split]
     images = _parse_idx(_archive(name, f"{prefix}-images-idx3-ubyte.gz", data_dir))
     labels = _parse_idx(_archive(name, f"{prefix}-labels-idx1-ubyte.gz", data_dir))
-    return images[:limit].unsqueeze(1), labels[:limit].long()
+    return LabelledImages(images[:limit].unsqueeze(1), labels[:limit].long())
 
 
 def _archive(name: str, file: str, data_dir: Path) -> bytes:
@@ -54,19 +140,25 @@ def _fetch(mirrors: Sequence[str], path: Path, md5: str) -> bytes:
     """Downloads an archive beside its place and moves it there whole, one process at a time."""
     wrong = "is damaged" if path.exists() else "is missing"
     print(f"{path} {wrong}; fetching it")
+    lock = path.with_name(f".{path.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")), tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            content = _read_verified(path, md5)  # another process may have fetched it while this one waited
+        with FileLock(lock), tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            content = _read_verified(path, md5)  # another process may have fetched it meanwhile
             for mirror in mirrors:
                 if content is None:
                     content = _try_download(mirror + path.name, Path(folder), md5)
                     if content is not None:
                         (Path(folder) / path.name).replace(path)
     except OSError as error:
-        raise RunError(f"{path} {wrong} and {path.parent} cannot be written ({error.strerror})") from None
+        raise RunError(
+            f"{path} {wrong} and {path.parent} cannot be written ({error.strerror})"
+        ) from None
     if content is None:
-        raise RunError(f"{path} {wrong} and no mirror can be reached; put the official archive there (data/README.md)")
+        raise RunError(
+            f"{path} {wrong} and no mirror can be reached; "
+            "put the official archive there (data/README.md)"
+        )
     return content
 
 
@@ -79,48 +171,12 @@ def _try_download(url: str, folder: Path, md5: str) -> bytes | None:
 
 
 def _parse_idx(content: bytes) -> Tensor:
-    # The IDX format: two zero bytes, the element type (8: unsigned byte), the number of dimensions, each dimension as
-    # a big-endian 32-bit number, then the elements.
+    # The IDX format: two zero bytes, the element type (8: unsigned byte), the number of dimensions,
+    # each dimension as a big-endian 32-bit number, then the elements.
     dimensions = content[3]
-    shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=4 + 4 * dimensions).view(shape)
-
-
-class InMemoryDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Examples held as tensors, which gives one example or a whole batch by one index operation.
-
-    `DataLoader` calls `__getitems__` with a batch's indices where a data set has it, so the usual loader loop stays
-    and the cost per example goes. `transform` is applied to the inputs of a batch.
-    """
-
-    def __init__(
-        self, inputs: Tensor, targets: Tensor, transform: Callable[[Tensor], Tensor] = lambda inputs: inputs
-    ) -> None:
-        """`inputs` N×… and `targets` N×…, of equal length; raises ValueError otherwise."""
-        if len(inputs) != len(targets):
-            raise ValueError(f"{len(inputs)} inputs but {len(targets)} targets")
-        self.inputs, self.targets, self.transform = inputs, targets, transform
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.transform(self.inputs[index, None])[0], self.targets[index]
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        chosen = torch.tensor(indices)
-        # Several times as fast as `self.inputs[chosen]`, which takes each element, not each example, by itself.
-        return self.transform(self.inputs.index_select(0, chosen)), self.targets.index_select(0, chosen)
-
-
-def _already_a_batch(batch: Any) -> Any:
-    return batch
-
-
-def make_loader(dataset: InMemoryDataset, batch_size: int, *, shuffle: bool = False, seed: int = 0) -> DataLoader[Any]:
-    """A loader of batches (inputs B×…, targets B×…); the last one may be smaller.
-
-    The order comes from the loader's own generator, so that nothing else that draws random numbers can change it.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    return DataLoader(dataset, batch_size, shuffle=shuffle, collate_fn=_already_a_batch, generator=generator)
+    shape = []
+    for number in range(dimensions):
+        start = 4 + 4 * number
+        shape.append(int.from_bytes(content[start : start + 4], "big"))
+    elements = bytearray(content)
+    return torch.frombuffer(elements, dtype=torch.uint8, offset=4 + 4 * dimensions).view(shape)

@@ -14,17 +14,22 @@ def select_device(name: str) -> torch.device:
 
     Raises UsageError where the name is no device or the device cannot be used here.
     """
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    accelerator = (
+        torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    )
     if name == "auto":
         return accelerator or torch.device("cpu")
     usable = "cpu" if accelerator is None else f"cpu or {accelerator.type}"
     try:
         device = torch.device(name)
-        # Only a computation shows that a device works: a name may be valid for a build or a machine other than this.
+        # Only a computation shows that a device works: a name may be valid for another build or
+        # machine.
         if torch.ones(1, device=device).add(1).item() != 2:
             raise RuntimeError
     except (RuntimeError, AssertionError, NotImplementedError, ValueError):
-        raise UsageError(f"--device {name}: no such device here; accepted: auto, {usable}") from None
+        raise UsageError(
+            f"--device {name}: no such device here; accepted: auto, {usable}"
+        ) from None
     return device
 
 
@@ -36,8 +41,8 @@ def seed_everything(seed: int) -> None:
 def configure_numerics() -> None:
     """Makes runs repeatable and keeps them fast; called once, before anything is computed.
 
-    Adam's moments of never-lit pixels decay into denormal floats, on which a CPU is many times slower. Flushing them
-    to zero changes no result beyond 1e-38.
+    Adam's moments of pixels that are always black decay into denormal floats, on which a CPU is
+    many times slower. Flushing them to zero changes no result beyond 1e-38.
     """
     if not torch.set_flush_denormal(True):
         print("note: this processor cannot flush denormal numbers; long Adam runs may slow down")
@@ -46,15 +51,18 @@ def configure_numerics() -> None:
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """float32 or bfloat16 for `fp32`, `bf16` or `auto` (bfloat16 where the hardware computes in it).
+    """float32 or bfloat16 for `fp32`, `bf16` or `auto` (bfloat16 where the hardware has it).
 
-    Raises UsageError for `bf16` on hardware without it: an emulated bfloat16 is slower than float32.
+    Raises UsageError for `bf16` on hardware without it: an emulated bfloat16 is slower than
+    float32.
     """
     if name == "fp32":
         return torch.float32
     supported = _has_bfloat16(device)
     if name == "bf16" and not supported:
-        raise UsageError(f"--precision bf16: {device} here does not compute in bfloat16; accepted: fp32, auto")
+        raise UsageError(
+            f"--precision bf16: {device} here does not compute in bfloat16; accepted: fp32, auto"
+        )
     return torch.bfloat16 if supported else torch.float32
 
 
@@ -70,3 +78,8 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype)
+
+
+def can_fuse(device: torch.device) -> bool:
+    """Whether PyTorch's optimizers have a fused, faster form there, with the same numbers."""
+    return device.type in ("cpu", "cuda")

@@ -20,11 +20,13 @@ from common.errors import RunError, UsageError
 
 
 def export_image_folder(folder: Path, splits: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    """Writes `folder/<split>/<label>/<index>.png` for the images (uint8, N×1×H×W) and labels (N) of each split.
+    """Writes `folder/<split>/<label>/<index>.png` for the images (uint8, N×1×H×W) and labels (N) of
+    each split.
 
-    Files that are there already are left alone, each file is whole or absent, and one process writes at a time: an
-    export that was interrupted is completed by the next call. Raises UsageError where a file is in the way that is no
-    part of the data set, RunError where the folder cannot be written.
+    Files that are there already are left alone, each file is whole or absent, and one process
+    writes at a time: an export that was interrupted is completed by the next call. Raises
+    UsageError where a file is in the way that is no part of the data set, RunError where the folder
+    cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,13 +34,17 @@ def export_image_folder(folder: Path, splits: Mapping[str, tuple[Tensor, Tensor]
             missing = list(_missing(folder, splits))
             if missing:
                 print(f"writing {len(missing):,} pictures to {folder}, once")
-            for path, image in tqdm(missing, desc="export", unit="picture", disable=not sys.stderr.isatty()):
+            for path, image in tqdm(
+                missing, desc="export", unit="picture", disable=not sys.stderr.isatty()
+            ):
                 _write_png(path, image)
     except OSError as error:
         raise RunError(f"{folder} cannot be written ({error.strerror or error})") from None
 
 
-def _missing(folder: Path, splits: Mapping[str, tuple[Tensor, Tensor]]) -> Iterator[tuple[Path, Tensor]]:
+def _missing(
+    folder: Path, splits: Mapping[str, tuple[Tensor, Tensor]]
+) -> Iterator[tuple[Path, Tensor]]:
     for split, (images, labels) in splits.items():
         expected = {f"{label}/{index:05}.png": index for index, label in enumerate(labels.tolist())}
         for label in labels.unique().tolist():  # type: ignore[no-untyped-call]
@@ -46,7 +52,9 @@ def _missing(folder: Path, splits: Mapping[str, tuple[Tensor, Tensor]]) -> Itera
             subfolder.mkdir(parents=True, exist_ok=True)
             for name in os.listdir(subfolder):  # noqa: PTH208 - strings: a Path for each of 70,000 takes seconds
                 if expected.pop(f"{label}/{name}", None) is None and name.endswith(".png"):
-                    raise UsageError(f"{subfolder / name} is not a picture of this data set; move it out of {folder}")
+                    raise UsageError(
+                        f"{subfolder / name} is not a picture of this data set; move it out of {folder}"
+                    )
         for name, index in expected.items():
             yield folder / split / name, images[index, 0]
 
@@ -66,8 +74,8 @@ def _write_png(path: Path, image: Tensor) -> None:
 def decode_images(dataset: ImageFolder) -> Tensor:
     """Every picture of an image folder (uint8, N×1×H×W, grey 0..255), in the data set's order.
 
-    The grey values are those of `Grayscale` and, divided by 255, of `ToTensor`. Raises RunError for a file that is no
-    picture or is of another size than the first.
+    The grey values are those of `Grayscale` and, divided by 255, of `ToTensor`. Raises RunError for
+    a file that is no picture or is of another size than the first.
     """
     images: list[np.ndarray] = []
     samples = tqdm(dataset.samples, desc="decode", unit="picture", disable=not sys.stderr.isatty())

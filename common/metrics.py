@@ -7,26 +7,32 @@ from torch import Tensor
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of rows whose largest logit stands at the label; logits N×C, labels N; a fraction in 0..1.
+    """Share of rows whose largest logit stands at the label; logits N×C, labels N; a fraction in
+    0..1.
 
     Raises ValueError where there is nothing to score or the shapes do not fit.
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
-        raise ValueError(f"accuracy needs logits N×C and labels N, N > 0; got {_shapes(logits, labels)}")
+        raise ValueError(
+            f"accuracy needs logits N×C and labels N, N > 0; got {_shapes(logits, labels)}"
+        )
     return (logits.argmax(1) == labels).double().mean().item()
 
 
 def accuracy_within(predictions: Tensor, targets: Tensor, tolerance: float) -> float:
-    """Share of numbers at most `tolerance` from their target, in the targets' unit; a fraction in 0..1.
+    """Share of numbers at most `tolerance` from their target, in the targets' unit; a fraction in
+    0..1.
 
-    Document 1, "precision metric": a prediction within a given deviation of the truth counts as right. A prediction
-    that is NaN is wrong. Raises ValueError where there is nothing to score or the shapes differ.
+    Document 1, "precision metric": a prediction within a given deviation of the truth counts as
+    right. A prediction that is NaN is wrong. Raises ValueError where there is nothing to score or
+    the shapes differ.
     """
     return _within(predictions, targets, tolerance).double().mean().item()
 
 
 def rows_within(predictions: Tensor, targets: Tensor, tolerance: float) -> float:
-    """Share of rows (N×…) in which every number is at most `tolerance` from its target; a fraction in 0..1.
+    """Share of rows (N×…) in which every number is at most `tolerance` from its target; a fraction
+    in 0..1.
 
     Raises ValueError where there is nothing to score or the shapes differ.
     """
@@ -39,17 +45,23 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, classes: int) -> Tenso
     Raises ValueError for a class outside 0..classes-1 or where the shapes differ.
     """
     if labels.shape != predictions.shape or labels.ndim != 1:
-        raise ValueError(f"labels and predictions must both have shape N; got {_shapes(labels, predictions)}")
+        raise ValueError(
+            f"labels and predictions must both have shape N; got {_shapes(labels, predictions)}"
+        )
     pairs = torch.stack([labels, predictions])
     if len(labels) and not 0 <= int(pairs.min()) <= int(pairs.max()) < classes:
         raise ValueError(f"a class lies outside 0..{classes - 1}")
-    return torch.bincount(labels * classes + predictions, minlength=classes**2).view(classes, classes)
+    return torch.bincount(labels * classes + predictions, minlength=classes**2).view(
+        classes, classes
+    )
 
 
 def misclassified(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Which rows of the logits (N×C) are wrong: their indices, predicted classes and confidences, worst first.
+    """Which rows of the logits (N×C) are wrong: their indices, predicted classes and confidences,
+    worst first.
 
-    The confidence is the probability (softmax) of the class predicted; the surest error is the worst.
+    The confidence is the probability (softmax) of the class predicted; the surest error is the
+    worst.
     """
     confidences, predicted = logits.softmax(1).max(1)
     wrong = (predicted != labels).nonzero()[:, 0]
@@ -59,7 +71,9 @@ def misclassified(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 def _within(predictions: Tensor, targets: Tensor, tolerance: float) -> Tensor:
     if predictions.shape != targets.shape or predictions.numel() == 0:
-        raise ValueError(f"predictions and targets must have one shape, not empty; got {_shapes(predictions, targets)}")
+        raise ValueError(
+            f"predictions and targets must have one shape, not empty; got {_shapes(predictions, targets)}"
+        )
     return (predictions - targets).abs() <= tolerance
 
 

@@ -1,244 +1,153 @@
-"""A run's folder: what was asked, on which machine, every epoch's numbers, and the summary at the end."""
+"""A run: its folder, options, device and seed, what it has measured, and the summary at its end."""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
-import math
-import platform
 import shlex
-import shutil
-import sys
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
-from common.checkpoint import load_checkpoint, write_whole
-from common.device import configure_numerics, resolve_precision, seed_everything, select_device
+from common.claims import Claim, judge, print_claims
+from common.config import as_json, mean_or_none, read_options, write_json
+from common.epochs import Epochs
 from common.errors import UsageError
-from common.report import Verdict
-
-_RUN_FILES = {"config.json", "environment.json", "summary.json", "checkpoint.pt", "model.pt"}
-_RUN_SUFFIXES = {".png", ".csv", ".pth"}
-# Options that say where and how a run is started, not what it computes.
-_NOT_COMPARED = {"out_dir", "overwrite", "resume", "epochs", "jobs"}
+from common.folders import RunFolder
+from common.rows import Row
+from common.terminal import say
 
 
-@dataclass(frozen=True)
 class Run:
-    """One run's folder. As a context manager it answers an interruption with the command that goes on.
+    """One run. As a context manager it answers an interruption with the command that continues it.
 
-    `resume` is None where a script's runs cannot be resumed.
+    `start.start_run` makes one. `metrics` collects what is measured: a number, or one for each
+    seed; `history` holds a training's rows, an epoch each; `resume` is None where nothing can be
+    resumed.
     """
 
-    folder: Path
-    script: str
-    name: str
-    seed: int
-    device: torch.device
-    dtype: torch.dtype
-    resume: bool | None
-    arguments: Sequence[str]
-    started: float = field(default_factory=time.perf_counter)
+    def __init__(
+        self,
+        run_folder: RunFolder,
+        options: argparse.Namespace,
+        arguments: Sequence[str],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        """`options` has at least seed and resume; `arguments` are those of the command line."""
+        self.run_folder, self.options, self.arguments = run_folder, options, arguments
+        self.script = run_folder.script
+        self.name = Path(self.script).stem
+        self.seed: int = options.seed
+        self.resume: bool | None = options.resume
+        self.device, self.dtype = device, dtype
+        self.metrics: dict[str, float | Sequence[float]] = {}
+        self.history: list[Row] = []
+        # Called with each epoch's row instead of printing it: for a worker process.
+        self.listener: Callable[[Row], None] | None = None
+        self._started = time.perf_counter()
+        self._held = ExitStack()
 
-    def study(self, name: str, settings: Mapping[str, object], seed: int | None = None) -> Run:
-        """A subfolder of the same form for one of several trainings; `settings` become its `config.json`.
+    @property
+    def folder(self) -> Path:
+        """Where the run's files are."""
+        return self.run_folder.path
 
-        Raises UsageError where a run that is gone on with has trained it with other settings.
+    def file(self, name: str) -> Path:
+        """The path of a file in the run's folder, which the run may now write."""
+        return self.run_folder.file(name)
+
+    def epochs(
+        self,
+        count: int,
+        model: nn.Module,
+        optimizer: Optimizer,
+        batches: DataLoader[Any],
+        *,
+        scheduler: Any = None,
+        weights: str = "model.pt",
+    ) -> Epochs:
+        """The epochs of a training, to loop over: restores, saves, shows progress and logs.
+
+        Each epoch has its `batches`, and takes its numbers with `log`; `history` holds them all. At
+        the end the model's state dict is saved as `weights`.
         """
-        folder = self.folder / name
-        before = _read_config(folder).get("options") if self.resume else None
-        if before is not None and before != {key: _plain(value) for key, value in settings.items()}:
-            raise UsageError(f"--resume: {folder} was trained with other settings than {name} has now; "
-                             "name another --out-dir")
-        folder.mkdir(exist_ok=True)
-        _write_json(folder / "config.json", {"script": self.script, "options": dict(settings)})
-        return replace(self, folder=folder, name=name, seed=self.seed if seed is None else seed)
+        return Epochs(self, count, model, optimizer, batches, scheduler, weights)
 
-    def finish(self, document: int, metrics: Mapping[str, float], claims: Sequence[Verdict]) -> None:
-        """Writes `summary.json`, which marks the run as finished; numbers that are not finite become null."""
+    def subrun(self, name: str, settings: Mapping[str, object], seed: int | None = None) -> Run:
+        """A run in a subfolder, for one of several trainings; `settings` become its config.
+
+        Raises UsageError where a run that is resumed has trained it with other settings.
+        """
+        folder = RunFolder(self.file(name), self.script)
+        before = read_options(folder.path) if self.resume else None
+        if before is not None and before != as_json(settings):
+            raise UsageError(
+                f"--resume: {folder.path} was trained with other settings than {name} has now; "
+                "name another --out-dir"
+            )
+        folder.start()
+        config = {"script": self.script, "options": as_json(settings)}
+        write_json(folder.file("config.json"), config)
+        options = argparse.Namespace(**vars(self.options))
+        options.seed = self.seed if seed is None else seed
+        run = Run(folder, options, self.arguments, self.device, self.dtype)
+        run.name, run._held = name, self._held
+        return run
+
+    def finish(self, document: int, claims: Sequence[Claim], ending: str) -> None:
+        """Judges the claims and writes `summary.json`, which marks the run as finished.
+
+        Prints the claims and then the ending, in which the learner finds what the run was for.
+        """
+        verdicts = judge(claims, self.metrics, vars(self.options))
         summary = {
             "script": self.script,
             "document": document,
             "seed": self.seed,
-            "seconds": round(time.perf_counter() - self.started, 2),
-            "metrics": {name: _finite(value) for name, value in metrics.items()},
-            "claims": [{**claim.as_dict(), "measured": _finite(claim.measured)} for claim in claims],
+            "seconds": round(time.perf_counter() - self._started, 2),
+            "metrics": {name: mean_or_none(value) for name, value in self.metrics.items()},
+            "claims": [verdict.as_dict() for verdict in verdicts],
         }
-        _write_json(self.folder / "summary.json", summary)
+        write_json(self.file("summary.json"), summary)
+        if verdicts:
+            print_claims(verdicts)
+        say(ending)
+        say(f"All files of this run: {self.folder}")
+
+    def hold_lock(self) -> None:
+        """Takes the folder's lock until the run ends; UsageError where another run holds it."""
+        self._held.enter_context(self.run_folder.locked())
+
+    def on_end(self, call: Callable[[], object]) -> None:
+        """Has something called when the run ends, however it ends."""
+        self._held.callback(call)
 
     def __enter__(self) -> Run:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
+        self._held.close()
         if isinstance(error, KeyboardInterrupt) and self.resume is not None:
             kept = _without_folder_options(self.arguments)
-            command = shlex.join(["python", self.script, *kept, "--out-dir", str(self.folder), "--resume"])
-            raise KeyboardInterrupt(f"; go on with: {command}") from None
+            command = ["python", self.script, *kept, "--out-dir", str(self.folder), "--resume"]
+            raise KeyboardInterrupt(f"; continue with: {shlex.join(command)}") from None
 
-
-def start_run(script_file: str, args: argparse.Namespace, argv: Sequence[str] | None) -> Run:
-    """Chooses device and precision, makes or reopens the run's folder, writes `config.json` and `environment.json`.
-
-    A finished run is never replaced without `--overwrite`, a folder that holds something else never at all, and
-    `--resume` goes on only with the options the run was started with (more epochs are welcome). Raises UsageError.
-    """
-    script = Path(script_file).name
-    device = select_device(args.device)
-    dtype = resolve_precision(args.precision, device)
-    configure_numerics()
-    seed_everything(args.seed)
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if args.resume and args.out_dir is None:
-        raise UsageError("--resume needs --out-dir DIR, the folder of the run to go on with")
-    if args.resume and args.overwrite:
-        raise UsageError("--resume goes on with a run and --overwrite replaces it; give one of them")
-    options = {name: _plain(value) for name, value in vars(args).items()}
-    folder = args.out_dir or _new_folder(script, args.seed)
-    _check_holds_our_run(folder, script)
-    _check_writable(folder)
-    if args.resume:
-        _check_can_resume(folder, options)
-    else:
-        _make_room(folder, script, args.overwrite, resumable=args.resume is not None)
-    config = {"script": script, "command": shlex.join(["python", script, *arguments]), "options": options}
-    _write_json(folder / "config.json", config)
-    _write_json(folder / "environment.json", _environment(device, args.seed))
-    return Run(folder, script, Path(script).stem, args.seed, device, dtype, args.resume, arguments)
-
-
-def write_metrics(path: Path, rows: Sequence[Mapping[str, float]], append: bool = False) -> None:
-    """Writes rows of named numbers as CSV under a header, in place of the file or, with `append`, at its end."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys() if rows else (), lineterminator="\n")
-    if rows and not (append and path.stat().st_size):
-        writer.writeheader()
-    writer.writerows(rows)
-    if append:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text.getvalue())
-    else:
-        write_whole(path, lambda file: file.write(text.getvalue().encode()))
-
-
-def _new_folder(script: str, seed: int) -> Path:
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
-    parent = Path("runs") / Path(script).stem
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        for suffix in ("", *(f"-{n}" for n in range(2, 1000))):  # several runs may start in one second
-            folder = parent / (name + suffix)
-            try:
-                folder.mkdir()
-                return folder
-            except FileExistsError:
-                continue
-    except OSError as error:
-        raise UsageError(f"{parent} cannot be written ({error.strerror}); name a folder with --out-dir") from None
-    raise UsageError(f"{parent} holds a thousand runs of this second; name a folder with --out-dir")
-
-
-def _check_holds_our_run(folder: Path, script: str) -> None:
-    try:
-        if not folder.exists() or not any(folder.iterdir()):
-            return
-    except OSError as error:
-        raise UsageError(f"--out-dir {folder} is no folder that can be read ({error.strerror})") from None
-    if (folder / "checkpoint.pt").exists():
-        load_checkpoint(folder / "checkpoint.pt", script)
-    owner = _read_config(folder).get("script")
-    if owner != script:
-        holds = f"a run of {owner}" if owner else "files that are no run"
-        raise UsageError(f"--out-dir {folder} holds {holds}; name a new or empty folder or one of {script}")
-
-
-def _check_can_resume(folder: Path, options: Mapping[str, object]) -> None:
-    if not any(folder.iterdir()):
-        print(f"{folder} holds no run yet: starting at the beginning")
-        return
-    before = _read_config(folder)["options"]
-    different = {name for name in options.keys() | before.keys() if options.get(name) != before.get(name)}
-    different -= _NOT_COMPARED
-    if options.get("epochs", 0) < before.get("epochs", 0):
-        different.add("epochs")
-    if different:
-        was = ", ".join(f"--{name.replace('_', '-')} was {before.get(name)}" for name in sorted(different))
-        raise UsageError(f"--resume: the run in {folder} was started with other options: {was}")
-    if not any((*folder.rglob("checkpoint.pt"), *folder.rglob("model.pt"))):
-        print(f"{folder} holds no checkpoint yet: training starts at the beginning")
-
-
-def _make_room(folder: Path, script: str, overwrite: bool, resumable: bool) -> None:
-    """Removes what an earlier run wrote, and nothing else, so that no old figure stands beside new numbers."""
-    if not any(folder.iterdir()):
-        return
-    if not overwrite:
-        kind = "a finished" if (folder / "summary.json").exists() else "an unfinished"
-        go_on = "--resume goes on with it, " if resumable else ""
-        raise UsageError(f"--out-dir {folder} holds {kind} run; {go_on}--overwrite replaces it")
-    for entry in folder.iterdir():
-        if entry.is_dir() and _read_config(entry).get("script") == script:
-            shutil.rmtree(entry)
-        elif entry.name in _RUN_FILES or entry.suffix in _RUN_SUFFIXES:
-            entry.unlink()
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UsageError(f"--out-dir {folder} cannot be written ({error.strerror}); name another folder") from None
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) and isinstance(config.get("options"), dict) else {}
-
-
-def _write_json(path: Path, content: object) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
-
-
-def _plain(value: object) -> object:
-    """An option as JSON gives it back."""
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _environment(device: torch.device, seed: int) -> dict[str, object]:
-    name = torch.get_device_module(device).get_device_name(device) if device.type == "cuda" else str(device)
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "torch": torch.__version__,
-        "torchvision": version("torchvision"),
-        "device": name,
-        "cpu": torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "seed": seed,
-    }
+    def __getstate__(self) -> dict[str, object]:
+        """For another process, which takes the folder's lock itself."""
+        return {**self.__dict__, "_held": ExitStack(), "listener": None}
 
 
 def _without_folder_options(arguments: Sequence[str]) -> list[str]:

@@ -1,0 +1,67 @@
+"""What a run writes about itself: its options, its command, the machine."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.checkpoint import write_text
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes plain types as JSON, whole or not at all; raises ValueError for NaN and infinity."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_options(folder: Path) -> dict[str, Any] | None:
+    """The options in a folder's `config.json`; None where there are none that can be read."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        options = config["options"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return options if isinstance(options, dict) else None
+
+
+def as_json(options: Mapping[str, object]) -> dict[str, object]:
+    """Options as JSON gives them back: paths are strings, and tuples are lists."""
+    return {name: _as_json(value) for name, value in options.items()}
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, tuple | list):
+        return [_as_json(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def mean_or_none(values: float | Sequence[float]) -> float | None:
+    """The number, or the mean of several; None where it is not finite, which JSON cannot hold."""
+    several = [values] if isinstance(values, float | int) else list(values)
+    mean = several[0] if len(several) == 1 else statistics.fmean(several) if several else math.nan
+    return mean if math.isfinite(mean) else None
+
+
+def environment(device: torch.device, seed: int) -> dict[str, object]:
+    """Versions, device and processor, as far as they may change a run's numbers."""
+    name = str(device)
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    processor = torch.cpu.get_capabilities().get("cpu_name")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+        "device": name,
+        "cpu": processor or platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "seed": seed,
+    }

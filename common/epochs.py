@@ -1,0 +1,178 @@
+"""The epochs of one training: restored, shown, logged and saved, so that a chapter shows the loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.progress import Progress
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from common.checkpoint import (
+    FORMAT,
+    load_checkpoint,
+    random_state,
+    restore_random_state,
+    save_tensors,
+)
+from common.errors import Diverged, UsageError
+from common.rows import Row, append_row, write_rows
+from common.terminal import progress_bar
+from common.training import device_of
+
+if TYPE_CHECKING:
+    from common.runs import Run
+
+CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_SECONDS = 10.0
+LOCK_SECONDS = 10.0  # how long a worker whose parent was killed may take to end
+
+
+class Epoch:
+    """One epoch: its number from 1, its batches, and the row of numbers that becomes of it."""
+
+    def __init__(self, number: int, batches: _TimedBatches, lr: float) -> None:
+        self.number, self.batches = number, batches
+        self.row: Row = {"epoch": number, "seconds": 0.0, "lr": lr}
+        self.shown: Row = {}
+
+    def log(self, **numbers: float) -> None:
+        """Notes numbers of this epoch, which are shown too; raises Diverged for a loss that is none."""
+        loss = numbers.get("train_loss", 0.0)
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"training diverged: the loss of epoch {self.number} is {loss}; lower --lr"
+            )
+        self.record(numbers)
+        self.shown |= numbers
+
+    def record(self, numbers: Mapping[str, float]) -> None:
+        """Notes further numbers of this epoch, which only `metrics.csv` shows."""
+        self.row |= numbers
+
+
+class _TimedBatches:
+    """A loader's batches; counts them on a progress bar, and the seconds from the first to the last."""
+
+    def __init__(self, batches: DataLoader[Any], bar: Progress) -> None:
+        self.batches, self.bar = batches, bar
+        self.seconds = 0.0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        start = time.perf_counter()
+        for batch in self.batches:
+            yield batch
+            for task in self.bar.task_ids:
+                self.bar.advance(task)
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
+        self.seconds += time.perf_counter() - start
+
+
+class Epochs:
+    """The epochs of a training from the first that is not done yet; `run.epochs` makes it.
+
+    After each epoch its row is appended to `metrics.csv`. A checkpoint is saved every few seconds
+    and at the end; with `run.resume` a checkpoint in the folder is continued from, and the end is
+    bit-identical to that of an uninterrupted run. Ends with the model's weights in a file.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        count: int,
+        model: nn.Module,
+        optimizer: Optimizer,
+        batches: DataLoader[Any],
+        scheduler: Any,
+        weights: str,
+    ) -> None:
+        self.run, self.count, self.weights = run, count, weights
+        self.model, self.optimizer, self.batches = model, optimizer, batches
+        self.scheduler = scheduler
+
+    def __iter__(self) -> Iterator[Epoch]:
+        training = self._train()
+        self.run.on_end(training.close)  # also where the loop's body is interrupted
+        return training
+
+    def _train(self) -> Generator[Epoch, None, None]:
+        # A worker whose parent was killed may still be writing here, for a moment.
+        with self.run.run_folder.locked(LOCK_SECONDS):
+            yield from self._train_locked()
+
+    def _train_locked(self) -> Generator[Epoch, None, None]:
+        run = self.run
+        run.history = self._restore() if run.resume else []
+        write_rows(run.file("metrics.csv"), run.history)
+        saved = time.monotonic()
+        with progress_bar(quiet=run.listener is not None) as bar:
+            steps = len(self.batches)
+            task = bar.add_task(run.name, total=self.count * steps, note="")
+            bar.advance(task, len(run.history) * steps)
+            for number in range(len(run.history) + 1, self.count + 1):
+                batches = _TimedBatches(self.batches, bar)
+                epoch = Epoch(number, batches, self.optimizer.param_groups[0]["lr"])
+                yield epoch
+                epoch.row["seconds"] = batches.seconds
+                run.history.append(epoch.row)
+                append_row(run.file("metrics.csv"), epoch.row)
+                self._show(epoch)
+                if number == self.count or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
+        save_tensors(run.file(self.weights), self.model.state_dict())
+
+    def _show(self, epoch: Epoch) -> None:
+        if self.run.listener is not None:
+            self.run.listener(epoch.row)
+            return
+        numbers = [f"{name.replace('_', ' ')} {shown(name, value)}"
+                   for name, value in epoch.shown.items()]  # fmt: skip
+        line = "  ".join([*numbers, f"{epoch.row['seconds']:.1f} s"])
+        print(f"{self.run.name}: epoch {epoch.number}/{self.count}  {line}", flush=True)
+
+    def _save(self) -> None:
+        generator = self.batches.generator
+        state = {
+            "format": FORMAT,
+            "script": self.run.script,
+            "history": self.run.history,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
+            "loader": generator.get_state() if generator is not None else None,
+            "random": random_state(device_of(self.model)),
+        }
+        save_tensors(self.run.file(CHECKPOINT), state)
+
+    def _restore(self) -> list[Row]:
+        path = self.run.folder / CHECKPOINT
+        if not path.exists():
+            return []
+        state = load_checkpoint(path, self.run.script)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.scheduler is not None:
+                self.scheduler.load_state_dict(state["scheduler"])
+            if self.batches.generator is not None:
+                self.batches.generator.set_state(state["loader"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"{path} does not fit this network: {reason}") from None
+        restore_random_state(state["random"], device_of(self.model))
+        return list(state["history"])
+
+
+def shown(name: str, value: float) -> str:
+    """A number as a line of progress shows it: a share of right answers as a percentage."""
+    return f"{value:.1%}" if name.endswith("accuracy") else f"{value:.3g}"

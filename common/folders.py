@@ -1,0 +1,186 @@
+"""A run's folder: whose it is, what may be deleted from it, and who is writing in it.
+
+`manifest.jsonl` names the script and then every file and subfolder that the run wrote, one a line,
+each before it is written. Nothing else is ever deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from common.checkpoint import FORMAT, write_text
+from common.errors import UsageError
+
+MANIFEST, LOCK = "manifest.jsonl", ".lock"
+
+
+class RunFolder:
+    """A folder in which one run at a time writes files that it names first."""
+
+    def __init__(self, path: Path, script: str) -> None:
+        self.path, self.script = path, script
+        self._lock: FileLock | None = None
+        self._named: set[str] = set()
+
+    def __getstate__(self) -> dict[str, object]:
+        """For another process, which has to take the lock itself."""
+        return {**self.__dict__, "_lock": None}
+
+    def start(self) -> None:
+        """Makes the folder and, where there is none yet, its manifest."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        manifest = self.path / MANIFEST
+        if not manifest.exists():
+            write_text(manifest, json.dumps({"script": self.script, "format": FORMAT}) + "\n")
+        self._named = set(read_manifest(self.path)[1])
+
+    def file(self, name: str) -> Path:
+        """The path of a file or subfolder `name` in this folder, named in the manifest from now on."""
+        if name not in self._named:
+            with (self.path / MANIFEST).open("a", encoding="utf-8") as manifest:
+                manifest.write(json.dumps(name) + "\n")
+            self._named.add(name)
+        return self.path / name
+
+    @contextmanager
+    def locked(self, wait: float = 0) -> Iterator[None]:
+        """Holds the folder's lock; the same process may take it again.
+
+        Raises UsageError where another process still holds it after `wait` seconds.
+        """
+        if self._lock is None:
+            self._lock = FileLock(self.path / LOCK)
+        try:
+            self._lock.acquire(timeout=wait)
+        except Timeout:
+            message = f"--out-dir {self.path}: another run is writing there; name another folder"
+            raise UsageError(message) from None
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+
+def read_manifest(folder: Path) -> tuple[str | None, list[str]]:
+    """The script that wrote the run in a folder (None where there is no run), and what it wrote.
+
+    Raises UsageError for a run of another version's format.
+    """
+    try:
+        first, *rest = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+        head = json.loads(first)
+        names = [_parsed(line) for line in rest]
+        script, written = head["script"], head["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, []
+    if written != FORMAT:
+        raise UsageError(f"--out-dir {folder} holds a run of another version; name another folder")
+    # A name is one step below the folder, whatever a damaged manifest says.
+    inside = [name for name in names if name and Path(name).name == name and name != ".."]
+    return str(script), inside
+
+
+def _parsed(line: str) -> str | None:
+    """A manifest's line; None for one that was cut off while it was written."""
+    try:
+        name = json.loads(line)
+    except ValueError:
+        return None
+    return name if isinstance(name, str) else None
+
+
+def check_is_ours(folder: Path, script: str) -> None:
+    """Raises UsageError where a folder holds anything but a run of this script."""
+    try:
+        if not folder.exists() or not any(folder.iterdir()):
+            return
+    except OSError as error:
+        message = f"--out-dir {folder} is no folder that can be read ({error.strerror})"
+        raise UsageError(message) from None
+    owner, _ = read_manifest(folder)
+    if owner == script:
+        return
+    if owner is not None:
+        holds = f"a run of {owner}"
+    elif (folder / "config.json").exists():
+        holds = "no run, or one of an older version"
+    else:
+        holds = "files that are no run"
+    raise UsageError(f"--out-dir {folder} holds {holds}; name a new or empty folder")
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the folder where there is none; raises UsageError where nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        message = f"--out-dir {folder} cannot be written ({error.strerror}); name another folder"
+        raise UsageError(message) from None
+
+
+def delete_run(folder: Path, script: str) -> None:
+    """Deletes what a run's manifest names, and its subfolders' manifests; all is checked first.
+
+    Raises UsageError, before anything is deleted, where a subfolder is another script's.
+    """
+    files, folders = _files_of(folder, script)
+    for file in files:
+        file.unlink(missing_ok=True)
+    for subfolder in reversed(folders):
+        if not any(subfolder.iterdir()):
+            subfolder.rmdir()
+
+
+def _files_of(folder: Path, script: str) -> tuple[list[Path], list[Path]]:
+    """A run's files, the manifests last, and its subfolders, a folder before those in it."""
+    owner, names = read_manifest(folder)
+    if owner != script:
+        raise UsageError(f"{folder} holds no run of {script}; move it away or name another folder")
+    files: list[Path] = []
+    folders: list[Path] = []
+    for name in names:
+        path = folder / name
+        if path.is_symlink() or not path.is_dir():
+            files += [path, *_leftovers(path)]
+        elif not any(path.iterdir()):
+            folders.append(path)
+        else:
+            below = _files_of(path, script)
+            files += [*below[0], path / LOCK]
+            folders += [path, *below[1]]
+    return [*files, folder / MANIFEST], folders
+
+
+def _leftovers(path: Path) -> list[Path]:
+    """What a killed process left of a file that it was writing (see `checkpoint.write_whole`)."""
+    pattern = re.compile(re.escape(f".{path.name}.") + r"\d+")
+    return [other for other in path.parent.iterdir() if pattern.fullmatch(other.name)]
+
+
+def new_folder(script: str, seed: int) -> Path:
+    """A new folder `runs/<script>/<time>-seed<seed>` in the current folder."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
+    parent = Path("runs") / Path(script).stem
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1000):  # several runs may start in one second
+            folder = parent / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        message = f"{parent} cannot be written ({error.strerror}); name a folder with --out-dir"
+        raise UsageError(message) from None
+    raise UsageError(f"{parent} holds a thousand runs of this second; name one with --out-dir")

@@ -1,0 +1,156 @@
+"""Many independent trainings: side by side in processes, and over the ranks that torchrun starts."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+
+from common.device import configure_numerics
+from common.rows import Row
+from common.runs import Run
+from common.terminal import progress_bar
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: its run, its number of epochs, and what `work` needs to know; picklable."""
+
+    run: Run
+    epochs: int
+    settings: Any
+
+    @property
+    def finished(self) -> bool:
+        """Whether its folder holds the trained network, which is written last."""
+        return (self.run.folder / "model.pt").exists()
+
+
+Work = Callable[[Job], None]
+OnEpoch = Callable[[Job, Row], None]
+
+
+def run_jobs(jobs: Sequence[Job], work: Work, processes: int, on_epoch: OnEpoch) -> dict[str, str]:
+    """Calls `work(job)` for each job in one of several processes; returns the failures, by name.
+
+    Every process computes on one thread, so that no number depends on how many there are. Each
+    epoch's row of a job's run reaches `on_epoch(job, row)` here. A job that raises, or whose
+    process dies, is a failure; the others continue.
+    """
+    waiting, failures = deque(jobs), {}
+    workers = [_Worker(work) for _ in range(min(processes, len(jobs)))]
+    try:
+        for worker in workers:
+            worker.take(waiting)
+        while busy := {worker.pipe: worker for worker in workers if worker.job is not None}:
+            for pipe in wait(list(busy)):
+                worker = busy[pipe]  # type: ignore[index]  # only pipes were waited for
+                job, (kind, content) = worker.job, worker.receive()
+                assert job is not None
+                if kind == "epoch":
+                    on_epoch(job, content)
+                    continue
+                if kind != "done":
+                    failures[job.run.name] = content
+                if kind == "died":
+                    workers.remove(worker)
+                    worker = _Worker(work)
+                    workers.append(worker)
+                worker.take(waiting)
+    finally:
+        for worker in workers:
+            worker.end()
+    return failures
+
+
+class _Worker:
+    """A process that takes one job after the other. Each has its own pipe: a death harms no other."""
+
+    def __init__(self, work: Work) -> None:
+        # A fresh interpreter on every platform: a forked one would inherit torch's threads in
+        # whatever state they are.
+        spawn = multiprocessing.get_context("spawn")
+        self.pipe, theirs = spawn.Pipe()
+        self.process = spawn.Process(target=_serve, args=(work, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.job: Job | None = None
+
+    def take(self, waiting: deque[Job]) -> None:
+        self.job = waiting.popleft() if waiting else None
+        if self.job is not None:
+            self.pipe.send(self.job)
+
+    def end(self) -> None:
+        """Lets an idle process go and stops a busy one; what it was writing is whole or absent."""
+        self.pipe.close()
+        if self.job is not None:
+            self.process.terminate()
+        self.process.join()
+
+    def receive(self) -> tuple[str, Any]:
+        try:
+            message: tuple[str, Any] = self.pipe.recv()
+            return message
+        except (EOFError, OSError):
+            self.process.join()
+            return "died", f"its process died (exit code {self.process.exitcode})"
+
+
+def _serve(work: Work, pipe: Connection) -> None:
+    # Ctrl-C reaches all processes; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    configure_numerics()
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        try:
+            job.run.run_folder.start()  # another rank's machine does not have it yet
+            job.run.listener = lambda row: pipe.send(("epoch", row))
+            work(job)
+            pipe.send(("done", None))
+        except Exception as error:
+            pipe.send(("failed", f"{type(error).__name__}: {error}"))
+
+
+def _end_with_parent() -> None:
+    """Ends this process as soon as the one that started it is gone, however that ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def run_and_show(
+    jobs: Sequence[Job], work: Work, processes: int, show: Sequence[str] = ()
+) -> dict[str, str]:
+    """`run_jobs` with a bar over all epochs, and a line for each job that is finished.
+
+    The line has the last values of the rows' columns named in `show`.
+    """
+    done: dict[str, int] = {}
+    with progress_bar() as bar:
+        task = bar.add_task("experiments", total=sum(job.epochs for job in jobs), note="")
+
+        def on_epoch(job: Job, row: Row) -> None:
+            done[job.run.name] = int(row["epoch"])
+            bar.update(task, completed=sum(done.values()), note=job.run.name)
+            if row["epoch"] == job.epochs:
+                finished = sum(done.get(other.run.name) == other.epochs for other in jobs)
+                scores = [f"{name.replace('_', ' ')} {row[name]:.1%}" for name in show]
+                line = [f"{finished}/{len(jobs)} {job.run.name}: {job.epochs} epochs", *scores]
+                print("  ".join(line), flush=True)
+
+        return run_jobs(jobs, work, processes, on_epoch)

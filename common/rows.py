@@ -1,0 +1,41 @@
+"""Rows of named numbers, an epoch or an update each, as CSV files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from common.checkpoint import write_text
+
+Row = dict[str, float]
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Writes rows under a header, in place of the file that was there."""
+    write_text(path, _as_csv(rows, header=True))
+
+
+def append_row(path: Path, row: Mapping[str, object]) -> None:
+    """Writes one more row at the end of a file, with the header where the file is empty."""
+    text = _as_csv([row], header=path.stat().st_size == 0)
+    with path.open("a", encoding="utf-8", newline="") as file:
+        file.write(text)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of numbers in a file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _as_csv(rows: Sequence[Mapping[str, object]], header: bool) -> str:
+    if not rows:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,100 @@
+"""How a run starts: the checks before anything is written, and the folder it gets."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.config import as_json, environment, read_options, write_json
+from common.device import configure_numerics, resolve_precision, seed_everything, select_device
+from common.errors import UsageError
+from common.folders import RunFolder, check_is_ours, check_writable, delete_run, new_folder
+from common.runs import Run
+from common.terminal import say
+
+# Options that say where and how a run is started, not what it computes.
+NOT_COMPARED = {"out_dir", "overwrite", "resume", "epochs", "jobs"}
+
+
+def start_run(
+    script_file: str, options: argparse.Namespace, argv: Sequence[str] | None = None
+) -> Run:
+    """Makes or reopens the run's folder; writes `config.json` and `environment.json`.
+
+    A finished run is never replaced without `--overwrite`, a folder that holds something else never
+    at all, and `--resume` continues only with the options the run was started with (more epochs are
+    welcome). Raises UsageError before anything is changed.
+    """
+    script = Path(script_file).name
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if options.resume and options.out_dir is None:
+        raise UsageError("--resume needs --out-dir DIR, the folder of the run to continue")
+    if options.resume and options.overwrite:
+        raise UsageError("--resume continues a run and --overwrite replaces it; give one of them")
+    device = select_device(options.device)
+    dtype = resolve_precision(options.precision, device)
+    configure_numerics()
+    seed_everything(options.seed)
+
+    folder = RunFolder(_chosen_folder(script, options), script)
+    check_is_ours(folder.path, script)
+    check_writable(folder.path)
+    holds_a_run = any(folder.path.iterdir())
+    if options.resume:
+        _check_can_resume(folder.path, as_json(vars(options)))
+    elif holds_a_run:
+        _check_can_replace(folder.path, options)
+
+    run = Run(folder, options, arguments, device, dtype)
+    folder.start()
+    run.hold_lock()
+    if holds_a_run and not options.resume:
+        delete_run(folder.path, script)
+        folder.start()
+    command = shlex.join(["python", script, *arguments])
+    config = {"script": script, "command": command, "options": as_json(vars(options))}
+    write_json(run.file("config.json"), config)
+    write_json(run.file("environment.json"), environment(device, options.seed))
+    return run
+
+
+def _chosen_folder(script: str, options: argparse.Namespace) -> Path:
+    if options.out_dir is None:
+        return new_folder(script, options.seed)
+    folder = Path(options.out_dir)
+    # `new/../photos` is `photos`, also while there is no `new`: what is checked is what is written.
+    return folder.resolve() if ".." in folder.parts else folder
+
+
+def _check_can_replace(folder: Path, options: argparse.Namespace) -> None:
+    if options.overwrite:
+        return
+    kind = "a finished" if (folder / "summary.json").exists() else "an unfinished"
+    continues = "--resume continues it, " if options.resume is not None else ""
+    raise UsageError(f"--out-dir {folder} holds {kind} run; {continues}--overwrite replaces it")
+
+
+def _check_can_resume(folder: Path, options: dict[str, object]) -> None:
+    if not any(folder.iterdir()):
+        say(f"{folder} holds no run yet: starting at the beginning")
+        return
+    before = read_options(folder)
+    if before is None:
+        raise UsageError(
+            f"--resume: {folder / 'config.json'} cannot be read; --overwrite replaces the run"
+        )
+    different = {name for name in {*options, *before} if options.get(name) != before.get(name)}
+    different -= NOT_COMPARED
+    epochs, epochs_before = options.get("epochs"), before.get("epochs")
+    if isinstance(epochs, int) and isinstance(epochs_before, int) and epochs < epochs_before:
+        different.add("epochs")
+    if different:
+        was = [f"--{name.replace('_', '-')} was {before.get(name)}" for name in sorted(different)]
+        raise UsageError(
+            f"--resume: the run in {folder} was started with other options: {', '.join(was)}"
+        )
+    if not any((*folder.rglob("checkpoint.pt"), *folder.rglob("model.pt"))):
+        say(f"{folder} holds no checkpoint yet: training starts at the beginning")

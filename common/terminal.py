@@ -1,0 +1,84 @@
+"""What a person sees while a script runs: sentences, tables and progress, on a terminal or in a file."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+Item = TypeVar("Item")
+WIDTH_IN_A_FILE = 80
+QUIET_SECONDS = 5.0
+_NUMBER = re.compile(r"[-+−]?[\d.,]+(e[-+]?\d+)?( ?(%|×|s|px|points))?( ± .*)?|-?inf|nan|")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """The terminal, as wide as it is, or 80 columns of plain text where the output goes to a file."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else WIDTH_IN_A_FILE
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def say(text: str = "") -> None:
+    """Prints a sentence, broken between words where the line ends."""
+    console().print(text)
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Prints rows under a header; columns of numbers to the right, text to the left and broken between words."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for number, name in enumerate(header):
+        column = [row[number] for row in cells]
+        numeric = any(column) and all(_NUMBER.fullmatch(cell) for cell in column)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    shown = console()
+    with shown.capture() as capture:
+        shown.print(table)
+    say(f"\n{title}\n")
+    for line in capture.get().splitlines():
+        print(line.rstrip())
+    print(flush=True)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if math.isfinite(value) else str(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def progress_bar(*, quiet: bool = False) -> Progress:
+    """A bar with the steps done and the time left, on a terminal; nothing in a file or if `quiet`."""
+    shown = console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"), console=shown, disable=quiet or not shown.is_terminal, transient=True,
+        refresh_per_second=4,
+    )  # fmt: skip
+
+
+def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+    """Gives the items one by one and shows how far it is: a bar, or in a file a line every five seconds."""
+    count = total if total is not None else len(items) if isinstance(items, Sequence) else None
+    shown = time.monotonic()
+    with progress_bar() as bar:
+        task = bar.add_task(what, total=count, note="")
+        for number, item in enumerate(items):
+            if bar.disable and time.monotonic() - shown > QUIET_SECONDS:
+                print(
+                    f"{what}: {number} of {count} done" if count else f"{what}: {number} done",
+                    flush=True,
+                )
+                shown = time.monotonic()
+            yield item
+            bar.advance(task)
