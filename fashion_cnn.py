@@ -37,7 +37,7 @@ from common.metrics import accuracy
 from common.rows import Row
 from common.runs import Run
 from common.start import start_run
-from common.training import accuracy_on, evaluate, predict, train_one_epoch
+from common.training import Metric, accuracy_on, evaluate, predict, train_one_epoch
 from reports import fashion_cnn as report
 
 VALIDATION_BATCH = 200
@@ -130,13 +130,13 @@ def train(
     """Trains a network; after each epoch scores it on training and on validation images."""
     seed_everything(run.seed)
     # In this memory layout convolutions are faster; the numbers differ by rounding alone.
-    model = ClothesCNN(experiment).to(run.device, memory_format=torch.channels_last)
+    model = ClothesCNN(experiment).to(run.device).to(memory_format=torch.channels_last)
     loss_function = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=options.lr, fused=can_fuse(run.device))
     batches = training.batches(options.batch_size, shuffle=options.shuffle, seed=run.seed)
     seen = training.first(len(validation)).batches(VALIDATION_BATCH)
     unseen = validation.batches(VALIDATION_BATCH)
-    scores = {"val_loss": loss_function, "val_accuracy": accuracy}
+    scores: dict[str, Metric] = {"val_loss": loss_function, "val_accuracy": accuracy}
     for epoch in run.epochs(options.epochs, model, optimizer, batches):
         cost = train_one_epoch(model, epoch.batches, loss_function, optimizer, dtype=run.dtype)
         epoch.log(

@@ -1,17 +1,18 @@
-"""What several test files use: a run folder without a command line, and a main() that may end with an exit code."""
+"""What several test files use: a run in a folder of the test's, and a main() with its exit code."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import settings
 
 from common.runs import Run
+from common.start import start_run
 
 # How long an example takes says nothing on a machine that does other work too.
 settings.register_profile("untimed", deadline=None)
@@ -22,10 +23,11 @@ Call = Callable[..., Outcome]
 TIMES = {"drawing_share", "seconds_per_epoch", "small_kernel_time", "bottleneck_time"}
 
 
-def make_run(folder: Path, *, resume: bool = False, seed: int = 0) -> Run:
-    """A Run as `start_run` makes it, on the CPU, in a folder of the test's."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return Run(folder, "script.py", "script", seed, torch.device("cpu"), torch.float32, resume, ())
+def make_run(folder: Path, **options: object) -> Run:
+    """A run as a script starts it, on the CPU; `options` are those of a command line."""
+    defaults = {"seed": 0, "device": "cpu", "precision": "fp32", "limit": None, "out_dir": folder,
+                "overwrite": False, "resume": False}  # fmt: skip
+    return start_run("script.py", argparse.Namespace(**{**defaults, **options}), [])
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -36,12 +38,13 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 def numbers(folder: Path) -> dict[str, float]:
     """A run's metrics without those that are times, which no two runs share."""
-    return {name: value for name, value in read_summary(folder)["metrics"].items() if name not in TIMES}
+    metrics = read_summary(folder)["metrics"]
+    return {name: value for name, value in metrics.items() if name not in TIMES}
 
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Calls a script's main with arguments; returns its exit code, standard output and standard error."""
+    """Calls a script's main with arguments; gives its exit code, standard output and error."""
 
     def run(main: Callable[[Sequence[str]], None], *arguments: object) -> Outcome:
         code = 0
@@ -56,10 +59,13 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 
 
 @pytest.fixture
-def refused(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str]:
-    """Calls a script's main with what cannot work; returns the one line it ends with.
+def refused(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., str]:
+    """Calls a script's main with what cannot work; gives the one line it ends with.
 
-    Checks that it ends with exit code 2, prints nothing else and leaves nothing behind in the current folder.
+    Checks that it ends with exit code 2, prints nothing else and leaves nothing behind in the
+    current folder.
     """
 
     def run(main: Callable[[Sequence[str]], None], *arguments: object) -> str:
@@ -68,7 +74,8 @@ def refused(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call
         code, out, err = call(main, *arguments)
         assert (code, out) == (2, "")
         assert err.count("\n") == 1
-        assert {path.name for path in tmp_path.iterdir()} == before, "a refused command left something behind"
+        after = {path.name for path in tmp_path.iterdir()}
+        assert after == before, "a refused command left something behind"
         return err
 
     return run
