@@ -16,7 +16,8 @@ class Bound:
     def holds(self, measured: float) -> bool:
         """Whether the measured number is allowed; NaN never is."""
         if self.sign == "±":
-            return abs(measured - self.value) <= self.tolerance
+            # 0.87 is within 0.02 of 0.85, though not in the arithmetic of floats.
+            return abs(measured - self.value) <= self.tolerance + 1e-12
         return {
             "≥": measured >= self.value,
             "≤": measured <= self.value,
@@ -31,7 +32,8 @@ class Bound:
         if self.sign == "=":
             return number
         if self.sign == "±":
-            return f"{number} ± {_plain(self.tolerance, shown.replace('%', ' points'))}"
+            tolerance = "{} points" if "%}" in shown else shown
+            return f"{number} ± {_plain(self.tolerance, tolerance)}"
         return f"{self.sign} {number}"
 
 
@@ -60,7 +62,7 @@ def about(value: float, tolerance: float) -> Bound:
 
 
 def show_number(value: float, shown: str) -> str:
-    """A number in a claim's format; a format that ends in `points` takes a fraction as percentage points."""
+    """A number in a claim's format; `… points` shows a fraction as percentage points."""
     return shown.format(100 * value if shown.endswith("points") else value)
 
 

@@ -1,4 +1,4 @@
-"""What a document states, held against what a run measured. A claim is data; its bound says itself in words."""
+"""What a document states, held against what a run measured. A claim is data."""
 
 from __future__ import annotations
 
@@ -143,7 +143,9 @@ def print_claims(verdicts: Sequence[Verdict]) -> None:
             not_judged.setdefault(verdict.reason, []).append(claim.id)
         if verdict.measured is None and verdict.verdict == "not run":
             continue
-        measured = "none" if verdict.measured is None else show_number(verdict.measured, claim.shown)
+        measured = "nothing"
+        if verdict.measured is not None:
+            measured = show_number(verdict.measured, claim.shown)
         if verdict.spread is not None:
             measured += f" ± {show_number(verdict.spread, claim.shown).lstrip('+')}"
         shown = "not judged" if verdict.verdict == "not run" else verdict.verdict

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST from their official archives, and batches of tensors without per-image work."""
+"""MNIST and Fashion-MNIST from their official archives, and batches without per-image work."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def to_unit_range(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images (uint8, N×1×28×28, 0..255), their labels (int64, N), and the file of each where it has one."""
+    """Images (uint8, N×1×28×28, 0..255), labels (int64, N), and files where they have any."""
 
     images: Tensor
     labels: Tensor

@@ -1,4 +1,4 @@
-"""The epochs of one training: restored, shown, logged and saved, so that a chapter shows the loop."""
+"""The epochs of one training: restored, shown, logged and saved."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Epoch:
         self.shown: Row = {}
 
     def log(self, **numbers: float) -> None:
-        """Notes numbers of this epoch, which are shown too; raises Diverged for a loss that is none."""
+        """Notes and shows numbers; raises Diverged where `train_loss` is not finite."""
         loss = numbers.get("train_loss", 0.0)
         if not math.isfinite(loss):
             raise Diverged(
@@ -57,7 +57,7 @@ class Epoch:
 
 
 class _TimedBatches:
-    """A loader's batches; counts them on a progress bar, and the seconds from the first to the last."""
+    """A loader's batches, which are counted on a progress bar, and timed from first to last."""
 
     def __init__(self, batches: DataLoader[Any], bar: Progress) -> None:
         self.batches, self.bar = batches, bar

@@ -86,7 +86,7 @@ def use_log_scale(axes: Axes) -> None:
 
 
 def share_y_limits(panels: Sequence[Axes]) -> None:
-    """Gives all panels the widest of their y limits, so that heights can be compared across them."""
+    """Gives all panels the widest of their y limits, so that heights can be compared."""
     limits = [panel.get_ylim() for panel in panels]
     low, high = min(low for low, _ in limits), max(high for _, high in limits)
     for panel in panels:

@@ -43,7 +43,7 @@ class RunFolder:
         self._named = set(read_manifest(self.path)[1])
 
     def file(self, name: str) -> Path:
-        """The path of a file or subfolder `name` in this folder, named in the manifest from now on."""
+        """The path of a file or subfolder in this folder, named in the manifest from now on."""
         if name not in self._named:
             with (self.path / MANIFEST).open("a", encoding="utf-8") as manifest:
                 manifest.write(json.dumps(name) + "\n")
@@ -118,7 +118,7 @@ def check_is_ours(folder: Path, script: str) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Makes the folder where there is none; raises UsageError where nothing can be written there."""
+    """Makes the folder where there is none; UsageError where nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

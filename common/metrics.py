@@ -72,7 +72,8 @@ def misclassified(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tenso
 def _within(predictions: Tensor, targets: Tensor, tolerance: float) -> Tensor:
     if predictions.shape != targets.shape or predictions.numel() == 0:
         raise ValueError(
-            f"predictions and targets must have one shape, not empty; got {_shapes(predictions, targets)}"
+            "predictions and targets must have one shape, not empty; "
+            f"got {_shapes(predictions, targets)}"
         )
     return (predictions - targets).abs() <= tolerance
 

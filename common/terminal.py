@@ -1,4 +1,4 @@
-"""What a person sees while a script runs: sentences, tables and progress, on a terminal or in a file."""
+"""What a person sees while a script runs: sentences, tables and progress."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"[-+−]?[\d.,]+(e[-+]?\d+)?( ?(%|×|s|px|points))?( ± .*
 
 
 def console(*, stderr: bool = False) -> Console:
-    """The terminal, as wide as it is, or 80 columns of plain text where the output goes to a file."""
+    """The terminal, or 80 columns of plain text where the output goes to a file."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else WIDTH_IN_A_FILE
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
@@ -33,7 +33,7 @@ def say(text: str = "") -> None:
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints rows under a header; columns of numbers to the right, text to the left and broken between words."""
+    """Prints rows under a header; numbers to the right, text to the left, broken between words."""
     cells = [[_cell(value) for value in row] for row in rows]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for number, name in enumerate(header):
@@ -58,17 +58,23 @@ def _cell(value: object) -> str:
 
 
 def progress_bar(*, quiet: bool = False) -> Progress:
-    """A bar with the steps done and the time left, on a terminal; nothing in a file or if `quiet`."""
+    """A bar with steps done and time left on a terminal; nothing in a file or if `quiet`."""
     shown = console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"), console=shown, disable=quiet or not shown.is_terminal, transient=True,
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=shown,
+        disable=quiet or not shown.is_terminal,
+        transient=True,
         refresh_per_second=4,
-    )  # fmt: skip
+    )
 
 
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
-    """Gives the items one by one and shows how far it is: a bar, or in a file a line every five seconds."""
+    """Gives the items one by one; shows a bar, or in a file a line every five seconds."""
     count = total if total is not None else len(items) if isinstance(items, Sequence) else None
     shown = time.monotonic()
     with progress_bar() as bar:

@@ -1,4 +1,4 @@
-"""Training and scoring: the five steps of every batch, and what a model answers. Neither needs a run folder."""
+"""Training and scoring: the five steps of every batch, and what a model answers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def train_one_epoch(
 
 
 def mean_loss(losses: list[Tensor], sizes: list[int], reduction: str = "mean") -> float:
-    """The mean loss of an example, from the losses of batches of these sizes; ValueError without a batch."""
+    """The mean loss of an example, from those of batches of these sizes; ValueError without any."""
     if not losses:
         raise ValueError("no batch to train on")
     counts = torch.tensor(sizes, dtype=torch.float64)

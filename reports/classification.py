@@ -33,12 +33,18 @@ def learning_curves(history: Sequence[Row], path: Path, *, title: str, unseen: s
     """
     prefix = "val" if "val_loss" in history[0] else unseen
     figure, (losses, shares) = new_figure(title, 1, 2)
-    labels = {"train": "training images", prefix: f"{unseen} images"}
-    draw_curves(losses, history, {f"{part}_loss": label for part, label in labels.items()},
-                y_label="loss (mean cross-entropy)")  # fmt: skip
+    # The loss of training is the mean over an epoch in which the weights still change.
+    loss_labels = {
+        "train_loss": "training images, mean during the epoch",
+        f"{prefix}_loss": f"{unseen} images, after the epoch",
+    }
+    draw_curves(losses, history, loss_labels, y_label="loss (mean cross-entropy)")
     use_log_scale(losses)
-    draw_curves(shares, history, {f"{part}_accuracy": label for part, label in labels.items()},
-                y_label="accuracy (%)", percent=True)  # fmt: skip
+    share_labels = {
+        "train_accuracy": "training images",
+        f"{prefix}_accuracy": f"{unseen} images",
+    }
+    draw_curves(shares, history, share_labels, y_label="accuracy (%)", percent=True)
     save_figure(figure, path)
 
 
@@ -59,10 +65,16 @@ def mistakes_figure(
     for place in range(min(GALLERY, len(wrong))):
         answer, truth = names[int(predicted[place])], names[int(labels[wrong[place]])]
         captions.append(f"{answer}, {confidence(float(confidences[place]))}\nreally: {truth}")
-    shown = "" if len(wrong) <= GALLERY else f" {GALLERY} most confident"
-    image_grid(images[wrong[:GALLERY]], path, columns=5, captions=captions,
-               title=f"The{shown} of {len(wrong)} mistakes: the answer, its probability, the truth"
-               if shown else f"All {len(wrong)} mistakes: the answer, its probability, the truth")  # fmt: skip
+    which = f"All {len(wrong)} mistakes"
+    if len(wrong) > GALLERY:
+        which = f"The {GALLERY} most confident of {len(wrong)} mistakes"
+    image_grid(
+        images[wrong[:GALLERY]],
+        path,
+        title=f"{which}: the answer with its probability, and the truth",
+        columns=5,
+        captions=captions,
+    )
 
 
 def confusion_figure(counts: Tensor, names: Sequence[str], path: Path) -> None:

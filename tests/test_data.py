@@ -1,4 +1,4 @@
-"""The archives: official, verified at every call, repaired where that can be; and batches without per-example work."""
+"""The archives: official, verified at every call, repaired where that can be; and batches."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 from torchvision.datasets import MNIST, FashionMNIST
+from torchvision.transforms.functional import to_tensor
 
 from common.cli import PROJECT
 from common.data import InMemoryDataset, load_images, make_loader
@@ -68,10 +69,13 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["MNIST", "FashionMNIST"])
 def test_the_data_are_torchvision_s(name: str, tmp_path: Path) -> None:
-    """torchvision itself accepts the archives that are shipped, without a network, and reads the same numbers."""
-    shutil.copytree(PROJECT / "data" / name, tmp_path / name, ignore=shutil.ignore_patterns("*-ubyte", "png"))
+    """torchvision itself accepts the archives, without a network, and reads the same numbers."""
+    shutil.copytree(
+        PROJECT / "data" / name, tmp_path / name, ignore=shutil.ignore_patterns("*-ubyte", "png")
+    )
     for split, count in (("train", 60_000), ("test", 10_000)):
-        images, labels = load_images(name, split, PROJECT / "data")
+        loaded = load_images(name, split, PROJECT / "data")
+        images, labels = loaded.images, loaded.labels
         source = {"MNIST": MNIST, "FashionMNIST": FashionMNIST}[name]
         expected = source(tmp_path, train=split == "train", download=True)
         assert images.shape == (count, 1, 28, 28)
@@ -82,17 +86,33 @@ def test_the_data_are_torchvision_s(name: str, tmp_path: Path) -> None:
 
 def test_checksums_in_the_readme_are_those_of_the_files() -> None:
     text = (PROJECT / "data" / "README.md").read_text()
-    files = sorted((PROJECT / "data").glob("*/raw/*.gz")) + sorted((PROJECT / "data").glob("weather/*.csv"))
+    files = sorted((PROJECT / "data").glob("*/raw/*.gz")) + sorted(
+        (PROJECT / "data").glob("weather/*.csv")
+    )
     assert len(files) == 9
     for file in files:
-        assert f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(PROJECT / 'data')}" in text
+        assert (
+            f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(PROJECT / 'data')}"
+            in text
+        )
 
 
 def test_a_limit_keeps_the_first_examples(copy: Path) -> None:
-    images, labels = load_images("MNIST", "test", copy, limit=7)
-    everything, all_labels = load_images("MNIST", "test", copy)
-    assert torch.equal(images, everything[:7])
-    assert torch.equal(labels, all_labels[:7])
+    few = load_images("MNIST", "test", copy, limit=7)
+    everything = load_images("MNIST", "test", copy)
+    for part in (few, everything.first(7)):
+        assert torch.equal(part.images, everything.images[:7])
+        assert torch.equal(part.labels, everything.labels[:7])
+    assert (len(few), len(everything)) == (7, 10_000)
+
+
+def test_batches_of_images_are_what_to_tensor_makes(copy: Path) -> None:
+    few = load_images("MNIST", "test", copy, limit=7)
+    (images, labels), (last, _) = few.batches(4)
+    expected = torch.stack([to_tensor(image.numpy()) for image in few.images[:4, 0]])
+    assert torch.equal(images, expected)
+    assert torch.equal(labels, few.labels[:4])
+    assert last.shape == (3, 1, 28, 28)
 
 
 def damage(path: Path, kind: str) -> None:
@@ -114,8 +134,7 @@ def test_a_damaged_archive_is_fetched_anew(copy: Path, mirror: _Server, kind: st
     path = copy / "MNIST" / "raw" / LABELS
     original = path.read_bytes()
     damage(path, kind)
-    _, labels = load_images("MNIST", "test", copy)
-    assert len(labels) == 10_000
+    assert len(load_images("MNIST", "test", copy)) == 10_000
     assert path.read_bytes() == original
     assert mirror.requests == REQUESTS_PER_FETCH
     load_images("MNIST", "test", copy)
@@ -139,14 +158,14 @@ def test_loading_writes_nothing_and_ignores_what_others_unpacked(copy: Path) -> 
     """A read-only folder works, and so does one in which another program left half a file."""
     (copy / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").write_bytes(b"half a fi")
     before = sorted(path.name for path in copy.rglob("*"))
-    _, labels = load_images("MNIST", "test", copy)
-    assert len(labels) == 10_000
+    assert len(load_images("MNIST", "test", copy)) == 10_000
     assert sorted(path.name for path in copy.rglob("*")) == before
 
 
 @pytest.mark.usefixtures("mirror")
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("a file where a folder should be")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "MNIST").write_text("a file where a folder should be")
     with pytest.raises(RunError, match=r"is missing and .* cannot be written"):
         load_images("MNIST", "test", tmp_path / "data")
 
@@ -154,13 +173,15 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_runs_that_start_together_fetch_an_archive_once(copy: Path, mirror: _Server) -> None:
     damage(copy / "MNIST" / "raw" / LABELS, "truncated")
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda _: load_images("MNIST", "test", copy)[1], range(4)))
+        results = list(pool.map(lambda _: load_images("MNIST", "test", copy).labels, range(4)))
     assert all(torch.equal(labels, results[0]) for labels in results)
     assert mirror.requests == REQUESTS_PER_FETCH
 
 
 def numbered(count: int) -> InMemoryDataset:
-    return InMemoryDataset(torch.arange(count).view(-1, 1), torch.arange(count) * 10, transform=double)
+    return InMemoryDataset(
+        torch.arange(count).view(-1, 1), torch.arange(count) * 10, transform=double
+    )
 
 
 def double(inputs: torch.Tensor) -> torch.Tensor:
@@ -168,7 +189,7 @@ def double(inputs: torch.Tensor) -> torch.Tensor:
 
 
 def test_batches_equal_those_of_the_ordinary_loader() -> None:
-    """The same order and the same numbers as `DataLoader` with per-example access and the same generator."""
+    """The same order and numbers as `DataLoader` with per-example access and that generator."""
     data = numbered(23)
 
     class PerExample(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -189,7 +210,9 @@ def test_batches_equal_those_of_the_ordinary_loader() -> None:
 def test_every_example_comes_once_and_the_last_batch_may_be_smaller() -> None:
     batches = list(make_loader(numbered(23), 5, shuffle=True, seed=1))
     assert [len(inputs) for inputs, _ in batches] == [5, 5, 5, 5, 3]
-    assert torch.equal(torch.cat([targets for _, targets in batches]).sort().values, torch.arange(23) * 10)
+    assert torch.equal(
+        torch.cat([targets for _, targets in batches]).sort().values, torch.arange(23) * 10
+    )
     order = torch.cat([targets for _, targets in make_loader(numbered(23), 5)])
     assert torch.equal(order, torch.arange(23) * 10)
 

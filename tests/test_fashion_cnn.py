@@ -1,4 +1,4 @@
-"""Document 3: its arithmetic, the network, the story from end to end, and what a user may get wrong."""
+"""Document 3: its arithmetic, the network, the chapter from end to end, wrong options."""
 
 from __future__ import annotations
 
@@ -7,63 +7,76 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from common.report import layer_table
-from fashion_cnn import CLAIMS, VARIANTS, Variant, confused_pairs, main, show_sizes
+from common.layers import count_parameters
+from fashion_cnn import (
+    EXPERIMENTS,
+    ClothesCNN,
+    Experiment,
+    main,
+    measured_sides,
+    sides_by_formula,
+)
+from reports.fashion_cnn import CLAIMS, epochs_to_reach
 from tests.conftest import Call, numbers, read_summary
 
 SMALL = ("--limit", 600, "--epochs", 2)
 FIGURES = {"classes", "cost_and_accuracy", "misclassified", "confusion_matrix"}
 
 
-def test_sizes_and_parameters_by_hand() -> None:
-    """28→28→14→14→7, 32·7·7 = 1568; weights and biases of each layer counted by hand."""
-    shapes = [shape for name, shape, _ in layer_table(Variant().network(), torch.zeros(1, 1, 28, 28))]
-    assert shapes == ["1×16×28×28", "1×16×14×14", "1×16×14×14", "1×32×14×14", "1×32×7×7", "1×32×7×7", "1×1568", "1×10"]
-    counts = {name: sum(p.numel() for p in variant.network().parameters()) for name, variant in VARIANTS.items()}
+def test_parameters_by_hand() -> None:
     plain = (16 * 25 + 16) + (32 * 16 * 25 + 32) + (1568 * 10 + 10)
     small = (16 * 9 + 16) + (32 * 16 * 9 + 32) + (1568 * 10 + 10)
-    assert [*counts.values()] == [plain, small, plain + 2 * (16 + 32 + 10), small + 2 * (16 + 32 + 10)]
+    norms = 2 * (16 + 32 + 10)
+    counts = [count_parameters(ClothesCNN(experiment)) for experiment in EXPERIMENTS.values()]
+    assert counts == [plain, small, plain + norms, small + norms]
 
 
-@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_the_formulas_give_the_real_sizes(variant: Variant, capsys: pytest.CaptureFixture[str]) -> None:
-    metrics = show_sizes(variant.network())
-    assert metrics == {"sizes_off": 0, "pool_stride": 2, "flat_features": 1568}
-    assert "(28 − 2)/2 + 1 = 14" in capsys.readouterr().out
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
+def test_the_formulas_give_the_real_sizes(experiment: Experiment) -> None:
+    """28→28→14→14→7, and 32·7·7 = 1568 numbers into the last layer."""
+    model = ClothesCNN(experiment)
+    assert sides_by_formula(experiment.kernel_size) == measured_sides(model) == [28, 14, 14, 7]
+    assert model.classify.in_features == 1568
+    assert model(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
 
 
 def test_a_wrong_formula_would_be_noticed() -> None:
-    network = Variant().network()
-    network[0] = nn.Conv2d(1, 16, 5, padding=2, stride=2)
-    network[7] = nn.Identity()
-    assert show_sizes(network)["sizes_off"] > 0
+    model = ClothesCNN(Experiment())
+    model.block1[0] = nn.Conv2d(1, 16, 5, padding=2, stride=2)
+    assert measured_sides(model) != sides_by_formula(5)
 
 
 def test_relu_after_pooling_computes_what_the_document_s_order_computes() -> None:
     torch.manual_seed(0)
-    ours = Variant().network().double()
-    conv1, pool1, relu1, conv2, pool2, relu2, *head = ours
-    theirs = nn.Sequential(conv1, relu1, pool1, conv2, relu2, pool2, *head)
-    images, labels = torch.rand(8, 1, 28, 28, dtype=torch.float64), torch.arange(8)
+    model = ClothesCNN(Experiment()).double()
+    images = torch.rand(8, 1, 28, 28, dtype=torch.float64)
+    labels = torch.arange(8)
+
+    def in_the_document_s_order(images: Tensor) -> Tensor:
+        hidden = images
+        for convolution, _, pool, relu in (model.block1, model.block2):
+            hidden = pool(relu(convolution(hidden)))
+        logits: Tensor = model.classify(hidden.flatten(1))
+        return logits
+
     gradients = []
-    for network in (ours, theirs):
-        loss = nn.functional.cross_entropy(network(images), labels)
-        gradients.append(torch.autograd.grad(loss, list(ours.parameters())))
-    assert torch.equal(ours(images), theirs(images))
-    assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-14) for a, b in zip(*gradients, strict=True))
+    for forward in (model, in_the_document_s_order):
+        loss = nn.functional.cross_entropy(forward(images), labels)
+        gradients.append(torch.autograd.grad(loss, list(model.parameters())))
+    assert torch.equal(model(images), in_the_document_s_order(images))
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-12, atol=1e-14)
 
 
-def test_confused_pairs_against_numpy() -> None:
-    counts = np.random.default_rng(0).integers(0, 50, (10, 10))
-    pairs = confused_pairs(torch.from_numpy(counts))
-    assert len(pairs) == 45
-    assert [count for count, _, _ in pairs] == sorted((count for count, _, _ in pairs), reverse=True)
-    assert all(count == counts[a, b] + counts[b, a] for count, a, b in pairs)
+def test_epochs_to_reach_a_goal() -> None:
+    history = [
+        {"epoch": epoch, "val_accuracy": share} for epoch, share in enumerate((0.5, 0.7, 0.6), 1)
+    ]
+    assert [epochs_to_reach(goal, history) for goal in (0.4, 0.6, 0.7, 0.71)] == [1, 2, 2, 4]
 
 
 @pytest.fixture(scope="module")
@@ -74,20 +87,34 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_story_leaves_a_complete_run(finished: Path) -> None:
+def test_the_chapter_leaves_a_complete_run(finished: Path) -> None:
     assert {path.stem for path in finished.glob("*.png")} == FIGURES
     summary = read_summary(finished)
     assert (summary["script"], summary["document"], summary["seed"]) == ("fashion_cnn.py", 3, 0)
     verdicts = {claim["id"]: claim["verdict"] for claim in summary["claims"]}
-    assert [*verdicts] == [claim.id for claim in CLAIMS]
+    assert list(verdicts) == [claim.id for claim in CLAIMS]
     assert verdicts["3.1a"] == verdicts["3.1b"] == "reproduced"
     assert verdicts["3.1c"] == "not reproduced"
-    assert {verdict for claim, verdict in verdicts.items() if not claim.startswith("3.1")} == {"not run"}
+    assert {verdict for name, verdict in verdicts.items() if not name.startswith("3.1")} == {
+        "not run"
+    }
+    assert (summary["metrics"]["sizes_off"], summary["metrics"]["pool_stride"]) == (0, 2)
     with (finished / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert float(rows[1]["train_loss"]) < float(rows[0]["train_loss"])
     assert float(rows[1]["val_accuracy"]) > 0.25, "chance is 0.1"
-    Variant().network().load_state_dict(torch.load(finished / "model.pt", weights_only=True))
+    assert {"train_accuracy", "val_loss"} <= set(rows[0])
+    weights = torch.load(finished / "model.pt", weights_only=True)
+    ClothesCNN(Experiment()).load_state_dict(weights)
+
+
+def test_a_run_ends_with_what_the_learner_came_for(tmp_path: Path, call: Call) -> None:
+    code, out, _ = call(main, "--limit", 200, "--epochs", 1, "--out-dir", tmp_path)
+    assert code == 0
+    table, ending = out.split("What the document states")[1].split("Your network named")
+    assert "3.2" in table
+    assert "of 200 unseen clothes correctly" in " ".join(ending.split())
+    assert "Open misclassified.png" in " ".join(ending.split())
 
 
 @pytest.mark.full
@@ -113,14 +140,15 @@ def test_the_comparison(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPa
 
     def last(name: str) -> float:
         with (tmp_path / name / "metrics.csv").open() as file:
-            return float([*csv.DictReader(file)][-1]["val_accuracy"])
+            return float(list(csv.DictReader(file))[-1]["val_accuracy"])
 
     found = numbers(tmp_path)
-    assert found["small_kernel_least_gain"] == min(last(f"3x3-seed{n}") - last(f"5x5-seed{n}") for n in (3, 5))
-    assert found["batch_norm_least_gain"] == min(last(f"5x5-batch-norm-seed{n}") - last(f"5x5-seed{n}") for n in (3, 5))
+    small = min(last(f"3x3-seed{n}") - last(f"5x5-seed{n}") for n in (3, 5))
+    normed = min(last(f"5x5-batch-norm-seed{n}") - last(f"5x5-seed{n}") for n in (3, 5))
+    assert (found["small_kernel_least_gain"], found["batch_norm_least_gain"]) == (small, normed)
     assert 1 <= found["batch_norm_most_epochs"] <= 3
 
-    monkeypatch.setattr("common.training.train_one_epoch", None)  # nothing is trained a second time
+    monkeypatch.setattr("fashion_cnn.train_one_epoch", None)  # nothing is trained a second time
     code, _, err = call(main, *options, "--resume")
     assert (code, err) == (0, "")
     assert numbers(tmp_path) == found
@@ -132,8 +160,9 @@ def test_the_comparison(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPa
         (("--kernel-size", 4), "choose from 3, 5, 7"),
         (("--seeds", "0,x"), "'x' is not a whole number"),
         (("--seeds", "0,1,1"), "'0,1,1' names a number twice"),
-        (("--compare", "--batch-norm"), "--compare trains every variant"),
+        (("--compare", "--batch-norm"), "--compare trains all four networks"),
         (("--batchnorm",), "did you mean --batch-norm?"),
+        (("--data-dir", "dta"), "'dta' is no folder"),
     ],
 )
 def test_a_value_that_cannot_work_ends_in_one_line(
@@ -145,7 +174,7 @@ def test_a_value_that_cannot_work_ends_in_one_line(
 @pytest.mark.full
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_document_s_run(seed: int, tmp_path: Path, call: Call) -> None:
-    """After six epochs seeds 0 to 4 had 89.3 to 89.8% of the validation pictures right."""
+    """After six epochs seeds 0 to 4 had 89.3 to 89.8% of the validation images right."""
     code, _, _ = call(main, "--seed", seed, "--out-dir", tmp_path)
     assert code == 0
     assert numbers(tmp_path)["val_accuracy"] > 0.88

@@ -20,7 +20,9 @@ def test_accuracy_equals_scikit_learn(seed: int, count: int, width: int) -> None
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(count, width, generator=generator)
     labels = torch.randint(width, (count,), generator=generator)
-    assert accuracy(logits, labels) == pytest.approx(accuracy_score(labels, logits.argmax(1)), abs=1e-12)
+    assert accuracy(logits, labels) == pytest.approx(
+        accuracy_score(labels, logits.argmax(1)), abs=1e-12
+    )
 
 
 @given(st.integers(0, 2**32), st.integers(0, 40), classes)
@@ -28,7 +30,9 @@ def test_confusion_matrix_equals_scikit_learn(seed: int, count: int, width: int)
     generator = torch.Generator().manual_seed(seed)
     labels, predictions = torch.randint(width, (2, count), generator=generator)
     expected = (
-        sklearn_confusion_matrix(labels, predictions, labels=range(width)) if count else np.zeros((width, width), int)
+        sklearn_confusion_matrix(labels, predictions, labels=range(width))
+        if count
+        else np.zeros((width, width), int)
     )
     assert np.array_equal(confusion_matrix(labels, predictions, width).numpy(), expected)
 
@@ -41,7 +45,9 @@ def test_a_prediction_within_the_deviation_is_right() -> None:
 
 @given(st.integers(0, 2**32), st.integers(1, 30), st.sampled_from([0.5, 1, 2, 5]))
 def test_shares_within_equal_numpy(seed: int, count: int, tolerance: float) -> None:
-    predictions, targets = 5 * torch.randn(2, count, 4, generator=torch.Generator().manual_seed(seed))
+    predictions, targets = 5 * torch.randn(
+        2, count, 4, generator=torch.Generator().manual_seed(seed)
+    )
     right = np.abs(predictions.numpy() - targets.numpy()) <= tolerance
     assert accuracy_within(predictions, targets, tolerance) == pytest.approx(right.mean())
     assert rows_within(predictions, targets, tolerance) == pytest.approx(right.all(1).mean())
@@ -54,7 +60,11 @@ def test_misclassified_equals_numpy(seed: int, count: int, classes: int) -> None
     labels = torch.randint(classes, (count,), generator=generator)
     wrong, predicted, confidences = misclassified(logits, labels)
     shares = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(1, keepdims=True)
-    rows = [(-shares[n].max(), n, shares[n].argmax()) for n in range(count) if shares[n].argmax() != labels[n]]
+    rows = [
+        (-shares[n].max(), n, shares[n].argmax())
+        for n in range(count)
+        if shares[n].argmax() != labels[n]
+    ]
     assert wrong.tolist() == [n for _, n, _ in sorted(rows)]
     assert predicted.tolist() == [guess for *_, guess in sorted(rows)]
     assert confidences.tolist() == pytest.approx([-share for share, *_ in sorted(rows)], rel=1e-5)
@@ -74,7 +84,9 @@ def test_what_cannot_be_scored_is_refused(count: int) -> None:
     with pytest.raises(ValueError, match="got"):
         accuracy_within(two, torch.zeros(count, 2 + (count > 0)), 1)
     with pytest.raises(ValueError, match="got"):
-        confusion_matrix(torch.zeros(count, dtype=torch.int64), torch.zeros(count + 1, dtype=torch.int64), 2)
+        confusion_matrix(
+            torch.zeros(count, dtype=torch.int64), torch.zeros(count + 1, dtype=torch.int64), 2
+        )
 
 
 def test_a_class_out_of_range_is_refused() -> None:

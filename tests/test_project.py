@@ -17,34 +17,40 @@ from common.cli import PROJECT
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 EXPERIMENTS = (PROJECT / "EXPERIMENTS.md").read_text(encoding="utf-8")
-SCRIPTS = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["py-modules"]
+SETTINGS = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+SCRIPTS = SETTINGS["tool"]["setuptools"]["py-modules"]
 
 
 def test_ci_runs_the_readme_s_test_command() -> None:
-    command = next(line for line in README.splitlines() if line.startswith("python3 -m venv") and "pytest" in line)
+    lines = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
+    (command,) = {line for line in lines if "pytest" in line}
     assert command in (PROJECT / ".ci" / "run").read_text()
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_is_in_the_readme_and_in_the_list_of_experiments(script: str) -> None:
     assert f"python {script}.py" in README
-    module = importlib.import_module(script)
+    chapter = importlib.import_module(script)
     section = EXPERIMENTS.split(f"`{script}.py`\n")[1].split("\n## ")[0]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| ")]
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     listed = {row[0] for row in rows}
-    for claim in module.CLAIMS:
+    for claim in importlib.import_module(f"reports.{script}").CLAIMS:
         assert re.sub("[a-z]$", "", claim.id) in listed, f"claim {claim.id} has no row"
     for row in rows[1:]:
         for name in re.findall("`([^`]+)`", row[3]):
-            assert exists(module, name), f"{name}, named in row {row[0]}, does not exist"
+            assert exists(chapter, name), f"{name}, named in row {row[0]}, does not exist"
 
 
-def exists(module: ModuleType, name: str) -> bool:
-    """Whether a name as the pages write it, `function`, `Class.method` or `common.module.function`, is defined."""
-    where: object = module
-    if name.startswith("common."):
-        package, _, name = name.rpartition(".")
-        where = importlib.import_module(package)
+def exists(chapter: ModuleType, name: str) -> bool:
+    """Whether a name as the pages write it is defined.
+
+    `function` and `Class.method` are the chapter's; others have their module before them.
+    """
+    where: object = chapter
+    if name.startswith(("common.", "reports.", "hyperparams.")):
+        package, module, name = name.split(".", 2)
+        where = importlib.import_module(f"{package}.{module}")
     for part in name.split("."):
         if not hasattr(where, part):
             return False
@@ -62,17 +68,38 @@ COMMANDS = (
 
 
 def test_scripts_as_commands(tmp_path: Path) -> None:
-    """In another folder, where they make runs/, all at once; line_regression.py has its own such test."""
+    """In another folder, where they make runs/, all at once; line_regression.py has its own."""
     # On one thread each: several that wait for each other's threads are many times slower.
-    processes = {command: subprocess.Popen([sys.executable, str(PROJECT / command.split()[0]), *command.split()[1:]],
-                                           cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                           env={**os.environ, "OMP_NUM_THREADS": "1"}) for command in COMMANDS}
-    for command, process in processes.items():
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    processes = {}
+    for command in COMMANDS:
+        script, *arguments = command.split()
+        processes[script] = subprocess.Popen(
+            [sys.executable, str(PROJECT / script), *arguments], cwd=tmp_path,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+    for script, process in processes.items():
         out, err = process.communicate()
-        assert (process.returncode, err) == (0, ""), command
-        assert "What the document states, and what was measured" in out
-        (folder,) = (tmp_path / "runs" / command.split(".")[0]).iterdir()
+        assert (process.returncode, err) == (0, ""), script
+        assert "What the document states, and what this run measured" in out
+        (folder,) = (tmp_path / "runs" / Path(script).stem).iterdir()
         assert (folder / "summary.json").exists()
+        assert out.rstrip().endswith(folder.name), "the last line says where everything is"
+        assert max(len(line) for line in out.splitlines() if "epoch" not in line) <= 80 + len(
+            str(folder)
+        )
+
+
+BENCHMARKS = sorted(path.stem for path in (PROJECT / "benchmarks").glob("[a-oq-z]*.py"))
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_a_benchmark_starts(benchmark: str) -> None:
+    """On few examples: its figures show that both ways did the same work."""
+    command = [sys.executable, "-m", f"benchmarks.{benchmark}", "--pairs", "1", "--limit", "200"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "÷" in done.stdout
 
 
 def test_every_script_of_the_project_is_declared() -> None:

@@ -1,0 +1,178 @@
+"""The epochs of a run on a toy model, interrupted anywhere and resumed: bit-identical."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import common.epochs
+from common.checkpoint import FORMAT, save_tensors
+from common.data import InMemoryDataset, make_loader
+from common.errors import Diverged, UsageError
+from common.rows import Row
+from common.runs import Run
+from common.training import evaluate, train_one_epoch
+from tests.conftest import make_run
+from tests.test_training import line_data
+
+
+class Interrupted(KeyboardInterrupt):
+    """Stands for Ctrl-C."""
+
+
+def train(run: Run, epochs: int, stop: tuple[str, int] | None = None) -> dict[str, Any]:
+    """Trains a network with dropout and batch norm by Adam, with a scheduler that sees a score.
+
+    `stop` says where in which epoch it is interrupted.
+    """
+    torch.manual_seed(1)
+    model = nn.Sequential(
+        nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 1)
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.9)
+    data = InMemoryDataset(*line_data())
+    loader = make_loader(data, 4, shuffle=True, seed=3)
+    for epoch in run.epochs(epochs, model, optimizer, loader, scheduler=scheduler):
+
+        def interrupt(place: str, number: int = epoch.number) -> None:
+            if stop == (place, number):
+                raise Interrupted
+
+        interrupt("before training")
+        loss = train_one_epoch(
+            model, epoch.batches, nn.MSELoss(), optimizer,
+            after_step=lambda *_: interrupt("within training"),
+        )  # fmt: skip
+        interrupt("after training")
+        scores = evaluate(model, make_loader(data, 4), {"mse": nn.MSELoss()})
+        scheduler.step(scores["mse"])
+        epoch.log(train_loss=loss)
+        epoch.record(scores)
+        interrupt("after logging")
+    return {
+        "history": run.history,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+
+
+def numbers(history: list[Row]) -> list[Row]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
+@pytest.mark.parametrize(
+    "place", ["before training", "within training", "after training", "after logging"]
+)
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_an_interrupted_training_ends_bit_identical(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, number: int
+) -> None:
+    monkeypatch.setattr(common.epochs, "CHECKPOINT_SECONDS", 0)
+    with make_run(tmp_path / "whole") as run:
+        whole = train(run, 6)
+    with pytest.raises(KeyboardInterrupt), make_run(tmp_path / "parts") as run:
+        train(run, 6, stop=(place, number))
+    torch.rand(7)  # other draws in between must not matter
+    with make_run(tmp_path / "parts", resume=True) as run:
+        parts = train(run, 6)
+
+    assert numbers(parts["history"]) == numbers(whole["history"])
+    rates = {row["lr"] for row in whole["history"]}
+    assert len(rates) > 1, "the scheduler never acted: this test shows nothing of it"
+    for name, value in whole["model"].items():
+        assert torch.equal(parts["model"][name], value), name
+    for index, state in whole["optimizer"]["state"].items():
+        for name, value in state.items():
+            assert torch.equal(parts["optimizer"]["state"][index][name], value), name
+    with (tmp_path / "parts" / "metrics.csv").open() as file:
+        assert [int(row["epoch"]) for row in csv.DictReader(file)] == [1, 2, 3, 4, 5, 6]
+    saved = torch.load(tmp_path / "parts" / "model.pt", weights_only=True)
+    assert all(torch.equal(saved[name], value) for name, value in whole["model"].items())
+
+
+def test_a_finished_training_is_not_run_again(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        first = train(run, 3)
+    with make_run(tmp_path, resume=True) as run:
+        again = train(run, 3, stop=("before training", 3))
+    assert again["history"] == first["history"]
+
+
+def test_a_row_has_its_numbers_in_order(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        history = train(run, 1)["history"]
+    assert list(history[0]) == ["epoch", "seconds", "lr", "train_loss", "mse"]
+    assert 0 < history[0]["seconds"] < 5
+
+
+def a_model() -> tuple[nn.Module, torch.optim.Optimizer, Any]:
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e30)
+    return model, optimizer, make_loader(InMemoryDataset(*line_data()), 4)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        train(run, 1)
+    with (
+        make_run(tmp_path, resume=True) as run,
+        pytest.raises(UsageError, match="does not fit this network"),
+    ):
+        list(run.epochs(2, *a_model()))
+
+
+@pytest.mark.parametrize("content", ["of the old format", "code", "text", "another script's"])
+def test_a_checkpoint_that_cannot_be_used_is_refused_in_one_line(
+    tmp_path: Path, content: str
+) -> None:
+    with make_run(tmp_path) as run:
+        train(run, 1)
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    if content == "of the old format":
+        save_tensors(path, {**state, "format": FORMAT - 1})
+    elif content == "code":
+        torch.save(nn.Linear(1, 1), path)
+    elif content == "text":
+        path.write_text("not a checkpoint")
+    else:
+        save_tensors(path, {**state, "script": "other.py"})
+    expected = {
+        "of the old format": "has checkpoint format 1, and script.py reads format 2",
+        "another script's": "is a checkpoint of other.py, not of script.py",
+    }.get(content, "is not a checkpoint that script.py can read")
+    with make_run(tmp_path, resume=True) as run, pytest.raises(UsageError) as caught:
+        train(run, 2)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
+    model, optimizer, loader = a_model()
+
+    def diverge() -> None:
+        with make_run(tmp_path) as run:
+            for epoch in run.epochs(2, model, optimizer, loader):
+                loss = train_one_epoch(model, epoch.batches, nn.MSELoss(), optimizer)
+                epoch.log(train_loss=loss)
+
+    with pytest.raises(Diverged, match="the loss of epoch 1 is nan"):
+        diverge()
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_without_a_terminal_each_epoch_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with make_run(tmp_path) as run:
+        train(run, 3)
+    captured = capsys.readouterr()
+    assert [line.split()[2] for line in captured.out.splitlines()] == ["1/3", "2/3", "3/3"]
+    assert all("train loss" in line and "mse" not in line for line in captured.out.splitlines())
+    assert captured.err == ""

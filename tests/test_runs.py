@@ -1,0 +1,300 @@
+"""Run folders: what may be deleted, who may write; errors that are one line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import pytest
+import torch
+
+from common.checkpoint import write_whole
+from common.cli import PROJECT, guarded, make_parser
+from common.cli import add_data_flag as add_data_flag_to
+from common.data import load_images
+from common.device import resolve_precision, select_device
+from common.errors import RunError, UsageError
+from common.folders import MANIFEST
+from tests.conftest import Call, make_run
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fill_the_disk(file: IO[bytes]) -> None:
+        file.write(b"half of the new")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
+        write_whole(path, fill_the_disk)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UsageError("wrong\nvalue"), 2, "error: wrong value"),
+        (RunError("diverged"), 1, "error: diverged"),
+        (OSError(errno.ENOSPC, "No space left"), 1, "error: [Errno 28] No space left"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @guarded
+    def main(argv: Sequence[str] | None = None) -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == code
+    assert capsys.readouterr().err == f"{Path(__file__).name}: {line}\n"
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    @guarded
+    def main(argv: Sequence[str] | None = None) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        main([])
+
+
+def test_auto_is_a_device_that_computes() -> None:
+    assert torch.ones(1, device=select_device("auto")).item() == 1
+    assert select_device("cpu") == torch.device("cpu")
+    with pytest.raises(UsageError, match="accepted: auto, cpu"):
+        select_device("gpu")
+
+
+def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert resolve_precision("fp32", cpu) == torch.float32
+    assert resolve_precision("bf16", cpu) == resolve_precision("auto", cpu) == torch.bfloat16
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    assert resolve_precision("auto", cpu) == torch.float32
+    with pytest.raises(UsageError, match="accepted: fp32, auto"):
+        resolve_precision("bf16", cpu)
+
+
+def test_a_summary_holds_no_number_that_json_cannot(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        run.metrics = {"good": 0.5, "bad": float("nan"), "worse": float("inf"), "seeds": [1, 2]}
+        run.finish(1, [], "")
+    metrics = json.loads((tmp_path / "summary.json").read_text())["metrics"]
+    assert metrics == {"good": 0.5, "bad": None, "worse": None, "seeds": 1.5}
+
+
+def test_a_subrun_is_a_folder_of_the_same_form(tmp_path: Path) -> None:
+    with make_run(tmp_path, seed=3) as run:
+        subrun = run.subrun("lr-high", {"lr": 0.1})
+        assert (subrun.folder, subrun.name, subrun.seed) == (tmp_path / "lr-high", "lr-high", 3)
+        assert run.subrun("other", {}, seed=5).seed == 5
+    config = json.loads((tmp_path / "lr-high" / "config.json").read_text())
+    assert config == {"script": "script.py", "options": {"lr": 0.1}}
+    with make_run(tmp_path, seed=3, resume=True) as run:
+        run.subrun("lr-high", {"lr": 0.1})
+        with pytest.raises(
+            UsageError, match="was trained with other settings than lr-high has now"
+        ):
+            run.subrun("lr-high", {"lr": 0.2})
+
+
+# What --overwrite may delete
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def finished_run(folder: Path) -> None:
+    """A run with a figure, a table and a subrun, all of which it named."""
+    with make_run(folder) as run:
+        run.file("curves.png").write_bytes(b"drawn")
+        run.file("errors.csv").write_text("numbers")
+        run.subrun("part", {}).file("model.pt").write_bytes(b"weights")
+        run.metrics["number"] = 1
+        run.finish(1, [], "")
+
+
+def test_overwrite_deletes_what_the_run_wrote_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    finished_run(folder)
+    (folder / "holiday.png").write_bytes(b"mine")
+    (folder / "table.csv").write_bytes(b"mine")
+    (folder / "weights.pth").write_bytes(b"mine")
+    finished_run(folder / "another run")
+    kept = contents(folder / "another run")
+    with make_run(folder, overwrite=True):
+        pass
+    left = contents(folder)
+    assert {
+        name: left[name] for name in ("holiday.png", "table.csv", "weights.pth")
+    } == dict.fromkeys(("holiday.png", "table.csv", "weights.pth"), b"mine")
+    assert contents(folder / "another run") == kept
+    assert not {"curves.png", "errors.csv", "summary.json", "part/model.pt"} & set(left)
+    assert not (folder / "part").exists()
+
+
+def test_overwrite_checks_everything_before_it_deletes_anything(tmp_path: Path) -> None:
+    """The user put a folder of another script's in the place of a subrun."""
+    folder = tmp_path / "run"
+    finished_run(folder)
+    (folder / "part" / MANIFEST).write_text('{"script": "other.py", "format": 2}\n')
+    before = contents(folder)
+    with pytest.raises(UsageError, match=r"holds no run of script\.py"):
+        make_run(folder, overwrite=True)
+    assert contents(folder) == before
+
+
+def test_a_manifest_that_names_other_folders_deletes_nothing_there(tmp_path: Path) -> None:
+    finished_run(tmp_path / "run")
+    (tmp_path / "photo.png").write_bytes(b"mine")
+    (tmp_path / "run" / "link").symlink_to(tmp_path / "photos", target_is_directory=True)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"mine")
+    with (tmp_path / "run" / MANIFEST).open("a") as manifest:
+        manifest.write('"../photo.png"\n"/etc/passwd"\n".."\n"link"\n17\n"cut o')
+    with make_run(tmp_path / "run", overwrite=True):
+        pass
+    assert (tmp_path / "photo.png").exists()
+    assert (tmp_path / "photos" / "a.png").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "another script's run",
+        "somebody's files",
+        "a file",
+        "an older version's run",
+        "a run of format 1",
+        "by a detour",
+    ],
+)
+def test_a_folder_that_is_not_ours_is_left_alone(
+    tmp_path: Path, trouble: str, overwrite: bool, resume: bool
+) -> None:
+    folder = tmp_path / "run"
+    if trouble == "a file":
+        folder.write_text("mine")
+    else:
+        finished_run(folder)
+        heads = {"another script's run": '{"script": "other.py", "format": 2}',
+                 "a run of format 1": '{"script": "script.py", "format": 1}'}  # fmt: skip
+        if trouble in heads:
+            (folder / MANIFEST).write_text(heads[trouble] + "\n")
+        else:
+            (folder / MANIFEST).unlink()
+        if trouble in ("somebody's files", "by a detour"):
+            (folder / "config.json").unlink()
+    if trouble == "by a detour":  # `new` is not there yet; made, it would lead to somebody's files
+        folder = tmp_path / "new" / ".." / "run"
+    before = contents(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        make_run(folder, overwrite=overwrite, resume=resume)
+    assert "\n" not in str(caught.value)
+    assert contents(tmp_path) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_is_replaced_only_on_request(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(
+        UsageError, match="holds a finished run; --resume continues it, --overwrite"
+    ):
+        make_run(tmp_path)
+    with pytest.raises(UsageError, match="holds a finished run; --overwrite replaces it$"):
+        make_run(tmp_path, resume=None)
+    with pytest.raises(UsageError, match="give one of them"):
+        make_run(tmp_path, resume=True, overwrite=True)
+    assert contents(tmp_path) == before
+    (tmp_path / "summary.json").unlink()
+    with pytest.raises(UsageError, match="holds an unfinished run"):
+        make_run(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match=r"cannot be written \(Not a directory\)"):
+        make_run(tmp_path / "file" / "run")
+
+
+def test_a_resumed_run_needs_the_options_it_was_started_with(tmp_path: Path) -> None:
+    with make_run(tmp_path, epochs=2, lr=0.1):
+        pass
+    with make_run(tmp_path, epochs=3, lr=0.1, resume=True):
+        pass
+    for options, words in (({"epochs": 2, "lr": 0.1}, "--epochs was 3"),
+                           ({"epochs": 3, "lr": 0.2}, "--lr was 0.1")):  # fmt: skip
+        with pytest.raises(UsageError, match=f"started with other options: {words}"):
+            make_run(tmp_path, resume=True, **options)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UsageError, match=r"config\.json cannot be read"):
+        make_run(tmp_path, epochs=3, lr=0.1, resume=True)
+
+
+# One run at a time
+
+HOLDER = """
+import sys
+from pathlib import Path
+from tests.conftest import make_run
+
+with make_run(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("options", [{"overwrite": True}, {"resume": True}])
+def test_two_runs_never_write_into_one_folder(tmp_path: Path, options: dict[str, bool]) -> None:
+    """The other is a process of its own; when it is killed its lock goes with it."""
+    folder = tmp_path / "run"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)], cwd=PROJECT, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(PROJECT)}, text=True,
+    ) as other:  # fmt: skip
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        before = contents(folder)
+        with pytest.raises(UsageError, match="another run is writing there"):
+            make_run(folder, **options)
+        assert contents(folder) == before
+        other.kill()
+    with make_run(folder, **options):
+        pass
+
+
+# The data folder
+
+
+def test_a_mistyped_data_folder_is_not_made(tmp_path: Path, call: Call) -> None:
+    missing = tmp_path / "dta"
+
+    def main(argv: Sequence[str]) -> None:
+        parser = make_parser("")
+        add_data_flag_to(parser)
+        parser.parse_args(argv)
+
+    code, out, err = call(main, "--data-dir", missing)
+    assert (code, out) == (2, "")
+    assert f"'{missing}' is no folder" in err
+    assert err.count("\n") == 1
+    with pytest.raises(UsageError, match="there is no such folder"):
+        load_images("MNIST", "test", missing)
+    assert not missing.exists()
