@@ -1,7 +1,7 @@
 """Times two ways of doing the same work in turn, A B A B …, and shows that both did the same.
 
-Two timings a minute apart may differ because the machine does; two in a row seldom. So the ratio is taken pair by
-pair, and its median is the number to quote.
+Two timings a minute apart may differ because the machine does; two in a row seldom. So the ratio is
+taken pair by pair, and its median is the number to quote.
 """
 
 from __future__ import annotations
@@ -15,27 +15,39 @@ from typing import Any
 
 import torch
 
+from common.cli import whole_number
+
 
 @dataclass(frozen=True)
 class Way:
-    """One way of doing the work: `run()` does it `times` over; its result's figures show, untimed, what was done."""
+    """One way of doing the work: `run()` does it `times` over; its result shows what was done."""
 
     name: str
     run: Callable[[], Any]
     times: int = 1
 
 
+def options_from_command_line(description: str | None) -> argparse.Namespace:
+    """`pairs`, how many are timed, and `limit`, the examples of a try or None for all."""
+    parser = argparse.ArgumentParser(description=description)
+    add = parser.add_argument
+    add("--pairs", type=whole_number(1), default=7, help="timed pairs (default %(default)s)")
+    add("--limit", type=whole_number(1), help="only so many examples, to try whether it runs")
+    return parser.parse_args()
+
+
 def pairs_from_command_line(description: str | None) -> int:
     """The number of pairs, from `--pairs`."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--pairs", type=int, default=7, help="timed pairs, after one that is not counted (%(default)s)")
-    return max(1, int(parser.parse_args().pairs))
+    return int(options_from_command_line(description).pairs)
 
 
 def compare(
     title: str, slow: Way, *fast: Way, figures_of: Callable[[Any], Mapping[str, float]], pairs: int
 ) -> None:
-    """Runs all ways in turn, once unmeasured first; prints seconds, ratios to the slow way, and each way's figures."""
+    """Runs all ways in turn, once unmeasured first.
+
+    Prints the seconds and figures of each way, and the ratios of the slow way to the others.
+    """
     ways = (slow, *fast)
     seconds: dict[str, list[float]] = {way.name: [] for way in ways}
     figures: dict[str, Mapping[str, float]] = {}

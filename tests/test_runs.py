@@ -218,7 +218,7 @@ def test_a_run_is_replaced_only_on_request(tmp_path: Path) -> None:
         UsageError, match="holds a finished run; --resume continues it, --overwrite"
     ):
         make_run(tmp_path)
-    with pytest.raises(UsageError, match="holds a finished run; --overwrite replaces it$"):
+    with pytest.raises(UsageError, match=r"holds a finished run; --overwrite replaces it$"):
         make_run(tmp_path, resume=None)
     with pytest.raises(UsageError, match="give one of them"):
         make_run(tmp_path, resume=True, overwrite=True)
