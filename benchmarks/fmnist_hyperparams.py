@@ -1,12 +1,14 @@
-"""Document 5's base network by its own loop and by the study's; and two experiments at once against one.
+"""Document 5's base network by its own loop and by the project's; and two trainings at once or one.
 
-The run has the document's five epochs: its own loop slows down on the way, as Adam's moments of pixels that are seldom
-lit decay into denormal numbers. Each way runs in a process of its own: whether such numbers are flushed to zero,
-as the project does and the document does not, is decided when a process starts to compute.
+The run has the document's five epochs: its own loop slows down on the way, as Adam's moments of
+pixels that are seldom lit decay into denormal numbers. Each way runs in a process of its own:
+whether such numbers are flushed to zero, as the project does and the document does not, is decided
+when a process starts to compute.
 """
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import tempfile
 import time
@@ -20,30 +22,35 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.pairs import Way, compare, pairs_from_command_line
+from benchmarks.pairs import Way, compare, options_from_command_line
 from common.cli import PROJECT
 from common.data import load_images
 from common.device import configure_numerics
+from common.jobs import Job, run_jobs
+from common.rows import Row
 from common.runs import Run
-from common.study import Job, run_jobs
-from common.training import Row
-from fmnist_hyperparams import BASE, Task, make_network, train_experiment
+from common.start import start_run
+from fmnist_hyperparams import EXPERIMENTS, Settings, make_network, train_experiment
 
-THREADS = torch.get_num_threads()
+BASE = EXPERIMENTS["hidden-1"]
+Work = Callable[[int | None], dict[str, float]]
+SHOWN = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
 
 class DocumentDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Pictures as the document keeps them, given one by one."""
+    """Images as the document keeps them, given one by one."""
 
-    def __init__(self, split: str) -> None:
-        images, self.labels = load_images("FashionMNIST", split, PROJECT / "data")
-        self.images = (images.float() / 255).view(-1, 28 * 28)
+    def __init__(self, split: str, limit: int | None) -> None:
+        clothes = load_images("FashionMNIST", split, PROJECT / "data", limit)
+        self.images = (clothes.images.float() / 255).view(-1, 28 * 28)
+        self.labels = clothes.labels
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.images[index].to("cpu"), self.labels[index].to("cpu")  # device, in the document
+        # The document moves each to its device.
+        return self.images[index].to("cpu"), self.labels[index].to("cpu")
 
 
 def right(network: nn.Module, images: Tensor, labels: Tensor) -> list[bool]:
@@ -53,14 +60,16 @@ def right(network: nn.Module, images: Tensor, labels: Tensor) -> list[bool]:
     return answers
 
 
-def document_run() -> dict[str, float]:
-    """Five epochs of training, accuracy pass over the training pictures and validation, as the document writes them."""
+def document_run(limit: int | None) -> dict[str, float]:
+    """Five epochs of training, accuracy on the training images and validation, as the document
+    writes them."""
     torch.manual_seed(0)
     network = make_network(BASE)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     loss_fn = nn.CrossEntropyLoss()
-    train, validation = DocumentDataset("train"), DocumentDataset("test")
-    batches = DataLoader(train, batch_size=32, shuffle=True, generator=torch.Generator().manual_seed(0))
+    train, validation = DocumentDataset("train", limit), DocumentDataset("test", limit)
+    order = torch.Generator().manual_seed(0)
+    batches = DataLoader(train, batch_size=32, shuffle=True, generator=order)
     stamps = [time.perf_counter()]
     for _ in range(BASE.epochs):
         losses, trained, validated = [], [], []
@@ -78,22 +87,31 @@ def document_run() -> dict[str, float]:
             with torch.no_grad():
                 loss = loss_fn(network(images), labels).item()
         stamps.append(time.perf_counter())
-    return {**first_and_last(stamps), "train_loss": float(np.mean(losses)), "train_accuracy": float(np.mean(trained)),
-            "validation_loss": loss, "validation_accuracy": float(np.mean(validated))}
+    scores = (float(np.mean(losses)), float(np.mean(trained)), loss, float(np.mean(validated)))
+    return {**first_and_last(stamps), **dict(zip(SHOWN, scores, strict=True))}
 
 
 def first_and_last(stamps: list[float]) -> dict[str, float]:
-    return {"first_epoch_seconds": stamps[1] - stamps[0], "last_epoch_seconds": stamps[-1] - stamps[-2]}
+    return {
+        "first_epoch_seconds": stamps[1] - stamps[0],
+        "last_epoch_seconds": stamps[-1] - stamps[-2],
+    }
 
 
-def make_job(folder: Path, name: str) -> Job:
-    run = Run(folder / name, "benchmark", name, 0, torch.device("cpu"), torch.float32, False, ())
-    run.folder.mkdir(exist_ok=True)
-    return Job(run, BASE.epochs, Task("hidden-1", BASE, PROJECT / "data", None, None))
+def start(folder: Path) -> Run:
+    """A run in a temporary folder, as a script without options starts it."""
+    options = argparse.Namespace(
+        seed=0, device="cpu", precision="fp32", out_dir=folder, overwrite=False, resume=False
+    )
+    return start_run("benchmark.py", options, [])
 
 
-def project_run() -> dict[str, float]:
-    """The same as an experiment of the study has it; its files go to a temporary folder."""
+def make_job(run: Run, limit: int | None) -> Job:
+    return Job(run, BASE.epochs, Settings("hidden-1", BASE, PROJECT / "data", limit, limit))
+
+
+def project_run(limit: int | None) -> dict[str, float]:
+    """The same as an experiment of the chapter has it; its files go to a temporary folder."""
     rows: list[Row] = []
     stamps = [time.perf_counter()]
 
@@ -101,44 +119,58 @@ def project_run() -> dict[str, float]:
         rows.append(row)
         stamps.append(time.perf_counter())
 
-    with tempfile.TemporaryDirectory() as folder:
-        train_experiment(make_job(Path(folder), "one"), note)
-    return {**first_and_last(stamps),
-            **{name: value for name, value in rows[-1].items() if name.startswith(("train", "validation"))}}
+    with tempfile.TemporaryDirectory() as folder, start(Path(folder)) as run:
+        run.listener = note
+        train_experiment(make_job(run, limit))
+    return {**first_and_last(stamps), **{name: rows[-1][name] for name in SHOWN}}
 
 
-def start(threads: int, flush: bool) -> None:
+def prepare(threads: int, flush: bool) -> None:
     torch.set_num_threads(threads)
     if flush:
         configure_numerics()
 
 
-def study(processes: int) -> dict[str, float]:
+def side_by_side(processes: int, limit: int | None) -> dict[str, float]:
     """Four experiments of five epochs each; the start of the processes counts."""
     losses: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        jobs = [make_job(Path(folder), name) for name in "abcd"]
-        failures = run_jobs(jobs, train_experiment, processes,
-                            lambda job, row: losses.update({job.run.name: row["validation_loss"]}))
-    assert not failures, failures
+
+    def note(job: Job, row: Row) -> None:
+        losses[job.run.name] = row["validation_loss"]
+
+    with tempfile.TemporaryDirectory() as folder, start(Path(folder)) as run:
+        jobs = [make_job(run.subrun(name, {}, 0), limit) for name in "abcd"]
+        failures = run_jobs(jobs, train_experiment, processes, note)
+    if failures:
+        raise RuntimeError(f"a training failed: {failures}")
     return losses
 
 
 def main() -> None:
-    pairs = pairs_from_command_line(__doc__)
+    options = options_from_command_line(__doc__)
+    threads = torch.get_num_threads()
     spawn = multiprocessing.get_context("spawn")
 
-    def alone(name: str, work: Callable[[], dict[str, float]], threads: int, flush: bool) -> Way:
-        pool = ProcessPoolExecutor(1, spawn, start, (threads, flush))
-        return Way(name, lambda: pool.submit(work).result(), BASE.epochs)
+    def alone(name: str, work: Work, threads: int, flush: bool) -> Way:
+        pool = ProcessPoolExecutor(1, spawn, prepare, (threads, flush))
+        return Way(name, lambda: pool.submit(work, options.limit).result(), BASE.epochs)
 
-    one, all_at_once = (Way(f"study, {processes} at a time", partial(study, processes), 4 * BASE.epochs)
-                        for processes in (1, THREADS))
-    compare("An epoch of 784→1000→10: training, accuracy on the training pictures, validation",
-            alone("document", document_run, THREADS, False), alone("project", project_run, THREADS, True),
-            alone("project, one thread", project_run, 1, True), all_at_once, figures_of=dict, pairs=pairs)
-    compare("The same in a study of four experiments", one, all_at_once, figures_of=dict, pairs=max(1, pairs // 2))
-
+    several = []
+    for processes in (1, threads):
+        name = f"four experiments, {processes} at a time"
+        several.append(Way(name, partial(side_by_side, processes, options.limit), 4 * BASE.epochs))
+    one, all_at_once = several
+    compare(
+        "An epoch of 784→1000→10: training, accuracy on the training images, validation",
+        alone("document", document_run, threads, False),
+        alone("project", project_run, threads, True),
+        alone("project, one thread", project_run, 1, True),
+        all_at_once,
+        figures_of=dict,
+        pairs=options.pairs,
+    )
+    title = "The same, four experiments one after the other or at once"
+    compare(title, one, all_at_once, figures_of=dict, pairs=max(1, options.pairs // 2))
 
 
 if __name__ == "__main__":

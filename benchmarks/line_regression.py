@@ -1,4 +1,4 @@
-"""Document 1's own way of doing things against line_regression.py's: drawing lines, and an epoch of training."""
+"""Document 1's way against line_regression.py's: drawing lines, and an epoch of training."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.pairs import Way, compare, pairs_from_command_line
-from common.data import make_loader
 from common.device import configure_numerics
 from common.training import train_one_epoch
-from line_regression import SUM_OF_SQUARES, draw_lines, line_network, make_lines
+from line_regression import Experiment, LineNetwork, draw_lines, make_lines
 
 SIZE = 128
 LINES = 2000
 
 
 class PerExample(Dataset[tuple[Tensor, Tensor]]):
-    """The document's custom data set: one example at a time, put together to batches by `DataLoader`."""
+    """The document's custom data set: one example at a time; `DataLoader` makes the batches."""
 
     def __init__(self, images: Tensor, ends: Tensor) -> None:
         self.images, self.ends = images, ends
@@ -44,21 +43,28 @@ def main() -> None:
             images.append(image)
         return torch.stack(images)
 
-    compare(f"Drawing {LINES} lines", Way("a tensor for each line", draw_one_by_one),
-            Way("project", lambda: draw_lines(lines.ends, SIZE)), figures_of=image_figures, pairs=pairs)
+    compare(
+        f"Drawing {LINES} lines",
+        Way("a tensor for each line", draw_one_by_one),
+        Way("project", lambda: draw_lines(lines.ends, SIZE)),
+        figures_of=image_figures,
+        pairs=pairs,
+    )
 
     floats = lines.images.float()
+    squared_errors = nn.MSELoss(reduction="sum")
 
     def train_per_example() -> tuple[float, nn.Module]:
         torch.manual_seed(0)
-        model = line_network(SIZE)
+        model = LineNetwork(SIZE, Experiment())
         optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
         generator = torch.Generator().manual_seed(0)
-        loader = DataLoader(PerExample(floats, lines.ends / SIZE), 64, shuffle=True, generator=generator)
+        examples = PerExample(floats, lines.ends / SIZE)
+        loader = DataLoader(examples, 64, shuffle=True, generator=generator)
         model.train()
         total = 0.0
         for images, ends in loader:
-            loss = SUM_OF_SQUARES(model(images), ends)
+            loss = squared_errors(model(images), ends)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -67,14 +73,19 @@ def main() -> None:
 
     def train_in_batches() -> tuple[float, nn.Module]:
         torch.manual_seed(0)
-        model = line_network(SIZE).to(memory_format=torch.channels_last)
+        model = LineNetwork(SIZE, Experiment()).to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.001, fused=True)
-        loader = make_loader(lines.dataset(SIZE), 64, shuffle=True, seed=0)
-        loss = train_one_epoch(model, loader, SUM_OF_SQUARES, optimizer)
+        batches = lines.batches(64, unit=SIZE, seed=0)
+        loss = train_one_epoch(model, batches, squared_errors, optimizer, reduction="sum")
         return loss, model
 
-    compare(f"An epoch on {LINES} lines", Way("per-example Dataset", train_per_example),
-            Way("project", train_in_batches), figures_of=training_figures, pairs=pairs)
+    compare(
+        f"An epoch on {LINES} lines",
+        Way("per-example Dataset", train_per_example),
+        Way("project", train_in_batches),
+        figures_of=training_figures,
+        pairs=pairs,
+    )
 
 
 def image_figures(images: Tensor) -> dict[str, float]:
@@ -86,7 +97,8 @@ def image_figures(images: Tensor) -> dict[str, float]:
 def training_figures(result: tuple[float, nn.Module]) -> dict[str, float]:
     """The epoch's loss, and a number that changes when one trained weight does."""
     loss, model = result
-    return {"loss": loss, "sum of |weights|": sum(p.detach().double().abs().sum().item() for p in model.parameters())}
+    weights = sum(weights.detach().double().abs().sum().item() for weights in model.parameters())
+    return {"loss": loss, "sum of |weights|": weights}
 
 
 if __name__ == "__main__":

@@ -70,4 +70,5 @@ def compare(
 
 
 def _spread(values: list[float], unit: str) -> str:
-    return f"median {statistics.median(values):.3g}{unit} (min {min(values):.3g}, max {max(values):.3g})"
+    median = f"median {statistics.median(values):.3g}{unit}"
+    return f"{median} (min {min(values):.3g}, max {max(values):.3g})"

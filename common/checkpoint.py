@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and checkpoints from which a run continues as if it had never stopped."""
+"""Files that are whole or absent, and checkpoints from which a run continues exactly."""
 
 from __future__ import annotations
 

@@ -126,6 +126,8 @@ def _differences(settings: Mapping[str, object], options: Mapping[str, object]) 
             fits, accepted = not missing, ", ".join(missing)
         else:
             fits, accepted = given == needed, str(needed)
+            if isinstance(needed, tuple):
+                accepted = ",".join(map(str, needed))
         if not fits and (needed is None or needed is False):
             different.append(f"no {flag}")
         elif not fits:

@@ -1,4 +1,4 @@
-"""The command line: the flags that mean the same in every script, their checks, and one-line errors."""
+"""The command line: flags that mean the same in every script, their checks, one-line errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose errors are one line, with the nearest flag where one was mistyped."""
+    """A parser whose errors are one line, with the nearest flag where one was mistyped."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}{self._suggestion(message)} (see --help)\n")
@@ -79,7 +79,7 @@ positive_number = _number(
 
 
 def make_parser(docstring: str | None) -> argparse.ArgumentParser:
-    """A parser whose `--help` opens with the script's docstring as it stands; flags cannot be shortened."""
+    """A parser whose `--help` opens with the script's docstring; flags cannot be shortened."""
     return OneLineParser(
         description=docstring,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -90,77 +90,37 @@ def make_parser(docstring: str | None) -> argparse.ArgumentParser:
 def add_shared_flags(
     parser: argparse.ArgumentParser, *, epochs: int, batch_size: int, lr: float
 ) -> None:
-    """Adds the flags that mean the same in every script; the three arguments are this script's
-    defaults.
+    """Adds the flags that mean the same in every script, with this script's defaults.
 
     The flags speak of the script's main run; the small studies around it keep their own settings.
     """
     add = parser.add_argument_group("flags of every script that trains a network").add_argument
-    add(
-        "--epochs",
-        type=whole_number(1),
-        default=epochs,
-        metavar="N",
-        help="epochs of the main run (default %(default)s)",
-    )
-    add(
-        "--batch-size",
-        type=whole_number(1),
-        default=batch_size,
-        metavar="N",
-        help="examples in a batch (default %(default)s)",
-    )
-    add(
-        "--lr",
-        type=positive_number,
-        default=lr,
-        metavar="RATE",
-        help="learning rate of the main run (default %(default)s)",
-    )
-    add(
-        "--precision",
-        choices=("fp32", "bf16", "auto"),
-        default="fp32",
-        help="arithmetic of training (default %(default)s)",
-    )
+    add("--epochs", type=whole_number(1), default=epochs, metavar="N",
+        help="epochs of the main run (default %(default)s)")
+    add("--batch-size", type=whole_number(1), default=batch_size, metavar="N",
+        help="examples in a batch (default %(default)s)")
+    add("--lr", type=positive_number, default=lr, metavar="RATE",
+        help="learning rate of the main run (default %(default)s)")
+    add("--precision", choices=("fp32", "bf16", "auto"), default="fp32",
+        help="arithmetic of training (default %(default)s)")
     add_run_flags(parser, resumable=True)
 
 
 def add_run_flags(parser: argparse.ArgumentParser, *, resumable: bool = False) -> None:
     """Adds the shared flags of a script without one main training; such a run cannot be resumed."""
     add = parser.add_argument_group("flags of every script").add_argument
-    add(
-        "--seed",
-        type=whole_number(0),
-        default=0,
-        metavar="N",
-        help="random seed (default %(default)s)",
-    )
-    add(
-        "--device",
-        default="auto",
-        metavar="NAME",
-        help="cpu, cuda, cuda:1, mps …; auto, the default, uses a GPU if there is one",
-    )
-    add(
-        "--limit",
-        type=whole_number(1),
-        metavar="N",
-        help="train and test on at most N examples (default: all)",
-    )
-    add(
-        "--out-dir",
-        type=Path,
-        metavar="DIR",
-        help="the run's folder (default: a new runs/<script>/<time>-seed<seed>)",
-    )
+    add("--seed", type=whole_number(0), default=0, metavar="N",
+        help="random seed (default %(default)s)")
+    add("--device", default="auto", metavar="NAME",
+        help="cpu, cuda, cuda:1, mps …; auto, the default, uses a GPU if there is one")
+    add("--limit", type=whole_number(1), metavar="N",
+        help="train and test on at most N examples (default: all)")
+    add("--out-dir", type=Path, metavar="DIR",
+        help="the run's folder (default: a new runs/<script>/<time>-seed<seed>)")
     add("--overwrite", action="store_true", help="replace the run that --out-dir holds")
     if resumable:
-        add(
-            "--resume",
-            action="store_true",
-            help="continue the run that --out-dir holds, from where it stopped",
-        )
+        add("--resume", action="store_true",
+            help="continue the run that --out-dir holds, from where it stopped")
     else:
         parser.set_defaults(resume=None)
     parser.set_defaults(precision="fp32")
@@ -168,13 +128,8 @@ def add_run_flags(parser: argparse.ArgumentParser, *, resumable: bool = False) -
 
 def add_data_flag(parser: argparse.ArgumentParser) -> None:
     """Adds `--data-dir`, for scripts that read data sets from disk."""
-    parser.add_argument(
-        "--data-dir",
-        type=existing_folder,
-        default=PROJECT / "data",
-        metavar="DIR",
-        help="folder of the data sets (default: data/ beside the script)",
-    )
+    parser.add_argument("--data-dir", type=existing_folder, default=PROJECT / "data", metavar="DIR",
+                        help="folder of the data sets (default: data/ beside the script)")
 
 
 def guarded(main: Callable[[Sequence[str] | None], None]) -> Callable[..., None]:

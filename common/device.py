@@ -34,7 +34,7 @@ def select_device(name: str) -> torch.device:
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds torch on every device. All randomness in this project is torch's; checkpoints save its state."""
+    """Seeds torch on every device; all randomness of this project is torch's."""
     torch.manual_seed(seed)
 
 
@@ -74,7 +74,7 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[object]:
-    """The context in which forward passes run: nothing for float32, `torch.autocast` for bfloat16."""
+    """The context of forward passes: nothing for float32, `torch.autocast` for bfloat16."""
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class UsageError(Exception):
-    """Something the user gave cannot work: one line, what was wrong and what is accepted; exit code 2."""
+    """Something the user gave cannot work: one line, what is accepted; exit code 2."""
 
 
 class RunError(Exception):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,49 +13,48 @@ from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 from torchvision.datasets import ImageFolder
-from tqdm import tqdm
 
+from common.data import LabelledImages
 from common.errors import RunError, UsageError
+from common.terminal import say, track
 
 
-def export_image_folder(folder: Path, splits: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    """Writes `folder/<split>/<label>/<index>.png` for the images (uint8, N×1×H×W) and labels (N) of
-    each split.
+def export_image_folder(folder: Path, splits: Mapping[str, LabelledImages]) -> None:
+    """Writes `folder/<split>/<label>/<index>.png` for the images and labels of each split.
 
-    Files that are there already are left alone, each file is whole or absent, and one process
-    writes at a time: an export that was interrupted is completed by the next call. Raises
-    UsageError where a file is in the way that is no part of the data set, RunError where the folder
-    cannot be written.
+    Files that are already there are kept, each file is whole or absent, and one process writes at a
+    time: the next call completes an export that was interrupted. Raises UsageError for a PNG file
+    that is no part of the data set, RunError where the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             missing = list(_missing(folder, splits))
             if missing:
-                print(f"writing {len(missing):,} pictures to {folder}, once")
-            for path, image in tqdm(
-                missing, desc="export", unit="picture", disable=not sys.stderr.isatty()
-            ):
+                say(f"Writing {len(missing):,} images to {folder}, this once.")
+            for path, image in track(missing, "images written"):
                 _write_png(path, image)
     except OSError as error:
         raise RunError(f"{folder} cannot be written ({error.strerror or error})") from None
 
 
-def _missing(
-    folder: Path, splits: Mapping[str, tuple[Tensor, Tensor]]
-) -> Iterator[tuple[Path, Tensor]]:
-    for split, (images, labels) in splits.items():
-        expected = {f"{label}/{index:05}.png": index for index, label in enumerate(labels.tolist())}
-        for label in labels.unique().tolist():  # type: ignore[no-untyped-call]
+def _missing(folder: Path, splits: Mapping[str, LabelledImages]) -> Iterator[tuple[Path, Tensor]]:
+    for split, part in splits.items():
+        labels = part.labels.tolist()
+        expected = {f"{label}/{index:05}.png": index for index, label in enumerate(labels)}
+        for label in sorted(set(labels)):
             subfolder = folder / split / str(label)
             subfolder.mkdir(parents=True, exist_ok=True)
-            for name in os.listdir(subfolder):  # noqa: PTH208 - strings: a Path for each of 70,000 takes seconds
-                if expected.pop(f"{label}/{name}", None) is None and name.endswith(".png"):
+            # Names as strings: a Path for each of 70,000 takes seconds.
+            for name in os.listdir(subfolder):  # noqa: PTH208
+                known = expected.pop(f"{label}/{name}", None) is not None
+                if not known and name.endswith(".png"):
                     raise UsageError(
-                        f"{subfolder / name} is not a picture of this data set; move it out of {folder}"
+                        f"{subfolder / name} is not an image of this data set; "
+                        f"move it out of {folder}"
                     )
         for name, index in expected.items():
-            yield folder / split / name, images[index, 0]
+            yield folder / split / name, part.images[index, 0]
 
 
 def _write_png(path: Path, image: Tensor) -> None:
@@ -72,19 +70,18 @@ def _write_png(path: Path, image: Tensor) -> None:
 
 
 def decode_images(dataset: ImageFolder) -> Tensor:
-    """Every picture of an image folder (uint8, N×1×H×W, grey 0..255), in the data set's order.
+    """Every image of an image folder (uint8, N×1×H×W, grey 0..255), in the data set's order.
 
     The grey values are those of `Grayscale` and, divided by 255, of `ToTensor`. Raises RunError for
-    a file that is no picture or is of another size than the first.
+    a file that is no image or has another size than the first.
     """
     images: list[np.ndarray] = []
-    samples = tqdm(dataset.samples, desc="decode", unit="picture", disable=not sys.stderr.isatty())
-    for path, _ in samples:
+    for path, _ in track(dataset.samples, "images read"):
         try:
-            with Image.open(path) as picture:
-                images.append(np.asarray(picture.convert("L")))
+            with Image.open(path) as image:
+                images.append(np.asarray(image.convert("L")))
         except (OSError, SyntaxError):  # a broken PNG is a SyntaxError to Pillow
             images.append(np.empty(0))
         if images[-1].shape != images[0].shape or not images[-1].size:
-            raise RunError(f"{path} is damaged; delete it and run again: it is then written anew")
+            raise RunError(f"{path} is damaged; delete it and run again, which writes it anew")
     return torch.from_numpy(np.stack(images)).unsqueeze(1)

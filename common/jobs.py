@@ -1,4 +1,4 @@
-"""Many independent trainings: side by side in processes, and over the ranks that torchrun starts."""
+"""Many independent trainings, side by side in processes of their own."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def run_jobs(jobs: Sequence[Job], work: Work, processes: int, on_epoch: OnEpoch)
 
 
 class _Worker:
-    """A process that takes one job after the other. Each has its own pipe: a death harms no other."""
+    """A process that takes one job after the other, with a pipe of its own."""
 
     def __init__(self, work: Work) -> None:
         # A fresh interpreter on every platform: a forked one would inherit torch's threads in

@@ -1,7 +1,6 @@
-"""A user's own picture of a digit, brought into the form of MNIST's: white on black, 28×28, centred
-by its mass.
+"""Your own image of a digit, brought into MNIST's form: white on black, 28×28, centred by its mass.
 
-MNIST's pictures were scaled to fit a box of 20×20 pixels, their proportions kept, and put into a
+MNIST's images were scaled to fit a box of 20×20 pixels, their proportions kept, and put into a
 field of 28×28 with the centre of mass in the middle (Y. LeCun, C. Cortes, C. Burges, "The MNIST
 database of handwritten digits").
 """
@@ -26,51 +25,61 @@ Grey = npt.NDArray[np.float64]
 
 LARGEST = 50_000_000  # pixels; a photograph of a good camera has about 25 million
 WORKING_SIDE = 300  # the longer side on which ink is looked for: enough for a stroke, and quick
-FAINTEST = 0.08  # of the way from black to white: an ink that stands out less is no ink
+FAINTEST = 0.08  # of the way from black to white: what stands out less is no ink
 # MNIST's middle pen: 2.8 pixels in the box of 20 (median of the area over the skeleton's length,
 # 500 training images).
 PEN = 2.8 / 20
 
 
-def read_picture(path: Path) -> Grey:
-    """The picture's grey values, 0 (black) to 1 (white), H×W, its longer side at most 300 pixels.
+def read_digit(path: Path) -> tuple[Tensor, Tensor]:
+    """An image in grey (H×W, 0..1) and its digit in MNIST's form (1×28×28, 0..1).
 
-    Any format Pillow reads; turned as the camera says; what is transparent lies on white, or on
-    black where the rest is light. Raises UsageError for a file that is missing, no picture, or has
-    more than 50 million pixels.
+    Raises UsageError where `read_image` does, and for an image that shows no digit.
+    """
+    grey = read_image(path)
+    try:
+        return torch.from_numpy(grey), as_mnist_digit(grey)
+    except ValueError as error:
+        raise UsageError(f"{path} shows no digit: {error}") from None
+
+
+def read_image(path: Path) -> Grey:
+    """The image's grey values, 0 (black) to 1 (white), H×W, its longer side at most 300 pixels.
+
+    Reads every format that Pillow does, and turns the image as the camera says. Transparent parts
+    become white, or black where the rest is light. Raises UsageError for a file that is missing, is
+    no image, or has more than 50 million pixels.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path)
-        with picture:
-            if picture.width * picture.height > LARGEST:
+            image = Image.open(path)
+        with image:
+            if image.width * image.height > LARGEST:
                 raise UsageError(
-                    f"{path} has {picture.width}×{picture.height} pixels; at most {LARGEST:,} are read"
+                    f"{path} has {image.width}×{image.height} pixels; at most {LARGEST:,} are read"
                 )
-            return _grey_values(ImageOps.exif_transpose(picture))
+            return _grey_values(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
     except Image.DecompressionBombError:
         raise UsageError(f"{path} is too large; at most {LARGEST:,} pixels are read") from None
     except (OSError, SyntaxError, ValueError):
         raise UsageError(
-            f"{path} is not a picture that can be read; most formats can, such as PNG and JPEG"
+            f"{path} is not an image that can be read; PNG, JPEG and most other formats can"
         ) from None
 
 
-def _grey_values(picture: Image.Image) -> Grey:
-    if picture.mode.startswith(
-        ("I", "F")
-    ):  # 16 bits and more, of which only the differences say something
-        values = np.asarray(picture, dtype=np.float64)
+def _grey_values(image: Image.Image) -> Grey:
+    # With 16 bits and more nobody knows which value is white; only the differences are certain.
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, dtype=np.float64)
         span = values.max() - values.min()
-        picture = Image.fromarray(((values - values.min()) / (span or 1) * 255).astype(np.uint8))
-    picture.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
-    layers = picture.convert("LA")
-    grey, alpha = (
-        np.asarray(layers.getchannel(channel), dtype=np.float64) / 255 for channel in "LA"
-    )
+        image = Image.fromarray(((values - values.min()) / (span or 1) * 255).astype(np.uint8))
+    image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
+    layers = image.convert("LA")
+    grey = np.asarray(layers.getchannel("L"), dtype=np.float64) / 255
+    alpha = np.asarray(layers.getchannel("A"), dtype=np.float64) / 255
     visible = alpha.sum()
     is_light = visible > 0 and (grey * alpha).sum() / visible > 0.5
     background = 0.0 if is_light and alpha.min() < 0.5 else 1.0
@@ -78,11 +87,10 @@ def _grey_values(picture: Image.Image) -> Grey:
 
 
 def as_mnist_digit(grey: Grey) -> Tensor:
-    """The digit in the picture (H×W, 0..1) as MNIST would show it: float32, 1×28×28, 0 (paper) to 1
-    (ink).
+    """The digit in an image (H×W, 0..1) as MNIST shows digits: float32, 1×28×28, paper 0 to ink 1.
 
-    Ink is what differs from its surroundings, so the light may be uneven, and may be the darker or
-    the lighter. Raises ValueError for a blank picture and for mere noise.
+    Ink is what differs from its surroundings, so the light may be uneven, and the ink may be darker
+    or lighter than the paper. Raises ValueError for a blank image and for mere noise.
     """
     ink = _ink(grey)
     if ink.max() < FAINTEST:
@@ -97,23 +105,22 @@ def as_mnist_digit(grey: Grey) -> Tensor:
 
 
 def _ink(grey: Grey) -> Grey:
-    """How far each pixel stands out from the paper around it, whether the ink is the darker or the lighter."""
+    """How far each pixel stands out from the paper around it; the ink may be darker or lighter."""
     grey = ndimage.gaussian_filter(grey, max(grey.shape) / 250)  # against the noise of a camera
     if _is_ink_light(grey):
         grey = 1 - grey
     # A closing fills every dark place narrower than its window with the paper around it; beyond the
-    # border the paper goes on as it is there.
+    # border the paper continues as it is there.
     window = max(3, min(grey.shape) // 3)
     closed: Grey = ndimage.grey_closing(np.pad(grey, window, mode="edge"), size=(window, window))
     return closed[window:-window, window:-window] - grey
 
 
 def _is_ink_light(grey: Grey) -> bool:
-    # Paper is what the border shows: a quadratic surface through its pixels follows slanting light
-    # and dark corners. Of what differs from it ink is little but far off, so cubes are added up.
-    y, x = (
-        index / side - 0.5 for index, side in zip(np.indices(grey.shape), grey.shape, strict=True)
-    )
+    # The border shows paper: a quadratic surface through its pixels follows slanting light and dark
+    # corners. Few pixels are ink, but they differ much from that surface, so cubes are added up.
+    rows, columns = np.indices(grey.shape)
+    y, x = rows / grey.shape[0] - 0.5, columns / grey.shape[1] - 0.5
     border = np.maximum(np.abs(y), np.abs(x)) > 0.42
     terms = np.stack([np.ones(grey.shape), y, x, y**2, x * y, x**2], axis=-1)
     surface, *_ = np.linalg.lstsq(terms[border], grey[border], rcond=None)
@@ -121,13 +128,19 @@ def _is_ink_light(grey: Grey) -> bool:
 
 
 def _separability(ink: Grey, mask: npt.NDArray[np.bool_]) -> float:
-    """How far ink and paper are two groups: Otsu's ratio, 1 for two values only, 0.64 for normal noise cut in half."""
+    """How clearly ink and paper are two groups, by Otsu's ratio.
+
+    It is 1 for two values only, and 0.64 for normal noise cut in half.
+    """
     share = mask.mean()
     return float(share * (1 - share) * (ink[mask].mean() - ink[~mask].mean()) ** 2 / ink.var())
 
 
 def _digit_only(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Without specks, and without what hangs on the border (a shadow, dark corners) where something else does not."""
+    """The mask without specks, and without what touches the border if something else does not.
+
+    A shadow or dark corners touch the border.
+    """
     labelled, count = ndimage.label(mask, structure=np.ones((3, 3)))
     sizes = np.bincount(labelled.ravel(), minlength=count + 1)
     sizes[0] = 0
@@ -148,10 +161,9 @@ def _fitted(ink: Grey, mask: npt.NDArray[np.bool_]) -> Grey:
         ink = ndimage.grey_dilation(np.pad(ink, missing), footprint=_disk(missing))
         longer += 2 * missing
     height, width = (max(1, round(20 * side / max(ink.shape))) for side in ink.shape)
-    picture = Image.fromarray(ink.clip(0, 1).astype(np.float32))
-    return np.asarray(
-        picture.resize((width, height), Image.Resampling.BILINEAR), dtype=np.float64
-    ).clip(0, 1)
+    image = Image.fromarray(ink.clip(0, 1).astype(np.float32))
+    scaled = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(scaled, dtype=np.float64).clip(0, 1)
 
 
 def _disk(radius: int) -> npt.NDArray[np.bool_]:
@@ -160,7 +172,7 @@ def _disk(radius: int) -> npt.NDArray[np.bool_]:
 
 
 def _centred(ink: Grey) -> Tensor:
-    """In a field of 28×28 so that the centre of mass is at (14, 14), as near as whole pixels and the edges allow."""
+    """The ink in a field of 28×28, its centre of mass as near to (14, 14) as whole pixels allow."""
     field = np.zeros((28, 28))
     tops = []
     for centre, side in zip(ndimage.center_of_mass(ink), ink.shape, strict=True):

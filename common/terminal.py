@@ -27,9 +27,18 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
+def _print(content: str | Table) -> None:
+    """Prints without the spaces that fill up a line."""
+    shown = console()
+    with shown.capture() as capture:
+        shown.print(content)
+    for line in capture.get().splitlines() or [""]:
+        print(line.rstrip(), flush=True)
+
+
 def say(text: str = "") -> None:
     """Prints a sentence, broken between words where the line ends."""
-    console().print(text)
+    _print(text)
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -42,13 +51,9 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
         table.add_row(*row)
-    shown = console()
-    with shown.capture() as capture:
-        shown.print(table)
     say(f"\n{title}\n")
-    for line in capture.get().splitlines():
-        print(line.rstrip())
-    print(flush=True)
+    _print(table)
+    say()
 
 
 def _cell(value: object) -> str:

@@ -49,7 +49,9 @@ def learning_curves(history: Sequence[Row], path: Path, *, title: str, unseen: s
 
 
 def confidence(share: float) -> str:
-    """A probability as a percentage that says 100% only where it is 1."""
+    """A probability as a percentage that says 0% or 100% only where it is 0 or 1."""
+    if 0 < share < 0.01:
+        return "<1%"
     return f"{share:.0%}" if share < 0.995 else f"{min(share, 0.9999):.2%}" if share < 1 else "100%"
 
 

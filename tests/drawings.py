@@ -1,4 +1,4 @@
-"""Pictures of digits made by other means than MNIST: fonts and pen strokes drawn with Pillow, and bad photographs."""
+"""Digits that are not MNIST's: printed ones, pen strokes drawn with Pillow, and bad photographs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from PIL import Image, ImageDraw, ImageFont
 Grey = npt.NDArray[np.float64]
 Points = list[tuple[float, float]]
 
-FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSerif", "STIXGeneral", "cmss10", "cmtt10")
+FONTS = (
+    "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSerif", "STIXGeneral", "cmss10",
+    "cmtt10",
+)  # fmt: skip
 
 
 def font_digit(digit: int, font: str) -> Image.Image:
     """A printed digit, black on white, off the middle of 300×260 pixels."""
-    picture = Image.new("L", (300, 260), 255)
-    draw = ImageDraw.Draw(picture)
-    letters = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"), 180)
+    image = Image.new("L", (300, 260), 255)
+    draw = ImageDraw.Draw(image)
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
+    letters = ImageFont.truetype(str(file), 180)
     draw.text((175, 120), str(digit), fill=0, font=letters, anchor="mm")
-    return picture
+    return image
 
 
 def _arc(x: float, y: float, rx: float, ry: float, start: int, end: int) -> Points:
@@ -43,24 +47,30 @@ STROKES: dict[int, list[Points]] = {
 }
 
 
-def pen_digit(digit: int, random: np.random.Generator, *, pen: int = 14, side: int = 240) -> Image.Image:
-    """A digit drawn with a trembling, slanting pen of `pen` pixels' width, black on white, side×side pixels."""
-    picture = Image.new("L", (2 * side, 2 * side), 255)
-    draw = ImageDraw.Draw(picture)
+def pen_digit(
+    digit: int, random: np.random.Generator, *, pen: int = 14, side: int = 240
+) -> Image.Image:
+    """A digit, black on white, side×side pixels, drawn by a trembling pen `pen` pixels wide."""
+    image = Image.new("L", (2 * side, 2 * side), 255)
+    draw = ImageDraw.Draw(image)
     slant, breadth = random.normal(0, 0.12), random.uniform(0.6, 0.8)
     for stroke in STROKES[digit]:
-        points = [(2 * side * (0.5 + (x - 0.5) * breadth - slant * (y - 0.5) + random.normal(0, 0.008)),
-                   2 * side * (0.5 + (y - 0.5) * 0.75 + random.normal(0, 0.008))) for x, y in stroke]
+        points = []
+        for x, y in stroke:
+            across = 0.5 + (x - 0.5) * breadth - slant * (y - 0.5) + random.normal(0, 0.008)
+            down = 0.5 + (y - 0.5) * 0.75 + random.normal(0, 0.008)
+            points.append((2 * side * across, 2 * side * down))
         draw.line(points, fill=0, width=2 * pen, joint="curve")
         for x, y in (points[0], points[-1]):
             draw.ellipse([x - pen, y - pen, x + pen, y + pen], fill=0)
-    return picture.resize((side, side), Image.Resampling.LANCZOS)
+    return image.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def photographs(picture: Image.Image, random: np.random.Generator) -> dict[str, Grey]:
-    """The picture as a careless photographer might take it, 0..1."""
-    paper = np.asarray(picture, dtype=np.float64) / 255
-    y, x = (index / side - 0.5 for index, side in zip(np.indices(paper.shape), paper.shape, strict=True))
+def photographs(image: Image.Image, random: np.random.Generator) -> dict[str, Grey]:
+    """The image as a careless photographer might take it, 0..1."""
+    paper = np.asarray(image, dtype=np.float64) / 255
+    rows, columns = np.indices(paper.shape)
+    y, x = rows / paper.shape[0] - 0.5, columns / paper.shape[1] - 0.5
     slanting, dark_corners = 0.7 + 0.5 * x, 1 - 1.2 * (x**2 + y**2)
     return {
         "as drawn": paper,

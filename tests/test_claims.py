@@ -91,6 +91,7 @@ def test_infinity_is_judged_but_not_written() -> None:
             "needs --experiments b",
         ),
         ({"experiments": Including(("a", "b"))}, {"experiments": ("b", "c", "a")}, ""),
+        ({"widths": (8, 9)}, {"widths": (8,)}, "needs --widths 8,9"),
         ({"epochs": 6, "lr": 0.1}, {"epochs": 1, "lr": 1}, "needs --epochs 6, --lr 0.1"),
     ],
 )

@@ -180,7 +180,7 @@ def test_what_the_learner_came_for_in_a_sentence() -> None:
 
 @pytest.mark.parametrize(
     ("share", "shown"),
-    [(0.5, "50%"), (0.994, "99%"), (0.9971, "99.71%"), (0.99999, "99.99%"), (1.0, "100%")],
+    [(0.0, "0%"), (0.004, "<1%"), (0.5, "50%"), (0.994, "99%"), (0.9971, "99.71%"), (0.99999, "99.99%"), (1.0, "100%")],
 )
 def test_only_certainty_is_100_percent(share: float, shown: str) -> None:
     assert confidence(share) == shown

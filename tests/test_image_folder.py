@@ -1,4 +1,4 @@
-"""Pictures written as files and read back: whole, complete, and the numbers that torchvision's own way gives."""
+"""Images written as files and read back: whole, complete, and as torchvision reads them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Grayscale, ToTensor
 
 import common.image_folder
+from common.data import LabelledImages
 from common.errors import RunError, UsageError
 from common.image_folder import decode_images, export_image_folder
 
-Splits = dict[str, tuple[Tensor, Tensor]]
+Splits = dict[str, LabelledImages]
 
 
 @pytest.fixture
 def splits() -> Splits:
     generator = torch.Generator().manual_seed(0)
-    return {
-        split: (torch.randint(256, (count, 1, 28, 28), dtype=torch.uint8, generator=generator), torch.arange(count) % 3)
-        for split, count in (("train", 12), ("test", 5))
-    }
+    splits = {}
+    for split, count in (("train", 12), ("test", 5)):
+        images = torch.randint(256, (count, 1, 28, 28), dtype=torch.uint8, generator=generator)
+        splits[split] = LabelledImages(images, torch.arange(count) % 3)
+    return splits
 
 
 def as_document(folder: Path) -> ImageFolder:
@@ -35,15 +37,16 @@ def test_the_folder_holds_the_data_set(tmp_path: Path, splits: Splits) -> None:
     folder = tmp_path / "png"
     export_image_folder(folder, splits)
     assert sorted(path.name for path in folder.iterdir()) == ["test", "train"]
-    for split, (images, labels) in splits.items():
+    for split, part in splits.items():
         dataset = as_document(folder / split)
-        order = labels.argsort(stable=True)
-        assert dataset.targets == labels[order].tolist()
+        order = part.labels.argsort(stable=True)
+        assert dataset.targets == part.labels[order].tolist()
         assert [int(Path(path).stem) for path, _ in dataset.samples] == order.tolist()
         decoded = decode_images(dataset)
-        assert torch.equal(decoded, images[order])
+        assert torch.equal(decoded, part.images[order])
         for index in range(len(dataset)):
-            assert torch.equal(dataset[index][0], decoded[index].float() / 255), "the pixels of Grayscale and ToTensor"
+            as_torchvision_reads_it = dataset[index][0]
+            assert torch.equal(as_torchvision_reads_it, decoded[index].float() / 255)
 
 
 def test_a_finished_export_is_not_written_again(
@@ -64,7 +67,7 @@ def test_an_interrupted_export_is_completed(
     def write_some(path: Path, image: Tensor) -> None:
         nonlocal done
         if done == written:
-            path.with_name(f"{path.name}.123").write_bytes(b"half a pict")
+            path.with_name(f"{path.name}.123").write_bytes(b"half an image")
             raise KeyboardInterrupt
         write(path, image)
         done += 1
@@ -74,28 +77,32 @@ def test_an_interrupted_export_is_completed(
         export_image_folder(tmp_path / "png", splits)
     monkeypatch.undo()
     export_image_folder(tmp_path / "png", splits)
-    for split, (images, labels) in splits.items():
-        assert torch.equal(decode_images(as_document(tmp_path / "png" / split)), images[labels.argsort(stable=True)])
+    for split, part in splits.items():
+        decoded = decode_images(as_document(tmp_path / "png" / split))
+        assert torch.equal(decoded, part.images[part.labels.argsort(stable=True)])
 
 
-def test_a_stranger_among_the_pictures_is_named_and_left_alone(tmp_path: Path, splits: Splits) -> None:
+def test_another_file_among_the_images_is_named_and_left_alone(
+    tmp_path: Path, splits: Splits
+) -> None:
     export_image_folder(tmp_path / "png", splits)
     mine = tmp_path / "png" / "test" / "1" / "mine.png"
     mine.write_bytes(b"mine")
-    with pytest.raises(UsageError, match=r"mine\.png is not a picture of this data set"):
+    with pytest.raises(UsageError, match=r"mine\.png is not an image of this data set"):
         export_image_folder(tmp_path / "png", splits)
     assert mine.read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("damage", ["cut off", "empty", "text", "another size"])
-def test_a_damaged_picture_is_named(damage: str, tmp_path: Path, splits: Splits) -> None:
+def test_a_damaged_image_is_named(damage: str, tmp_path: Path, splits: Splits) -> None:
     export_image_folder(tmp_path / "png", splits)
     victim = tmp_path / "png" / "train" / "1" / "00004.png"
     if damage == "another size":
         Image.new("L", (20, 20)).save(victim)
     else:
         content = victim.read_bytes()
-        victim.write_bytes({"cut off": content[: len(content) // 2], "empty": b"", "text": b"text"}[damage])
+        cut_off = content[: len(content) // 2]
+        victim.write_bytes({"cut off": cut_off, "empty": b"", "text": b"text"}[damage])
     with pytest.raises(RunError, match=r"00004\.png is damaged; delete it and run again"):
         decode_images(as_document(tmp_path / "png" / "train"))
     victim.unlink()

@@ -1,7 +1,8 @@
-"""Users' pictures: however drawn and photographed, digits come out in MNIST's form, and bad files are named."""
+"""Your own images: however drawn and photographed, digits come out in MNIST's form."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -14,26 +15,32 @@ from torch import Tensor
 from common.cli import PROJECT
 from common.data import load_images
 from common.errors import UsageError
-from common.pictures import LARGEST, as_mnist_digit, read_picture
+from common.pictures import LARGEST, as_mnist_digit, read_image
 from tests.drawings import font_digit, pen_digit, photographs
 
 
 def check_form(digit: Tensor) -> None:
-    """MNIST's form: values 0..1, the longer side 20 pixels, the centre of mass within a pixel of (14, 14)."""
+    """MNIST's form: values 0..1, the longer side 20 pixels, the centre of mass near (14, 14)."""
     assert digit.shape == (1, 28, 28)
     assert digit.dtype == torch.float32
     assert 0 <= digit.min() <= digit.max() <= 1
     assert digit.max() > 0.9
     lit = digit[0] > 0
-    sides = [int(lit.any(axis).nonzero().max() - lit.any(axis).nonzero().min()) + 1 for axis in (0, 1)]
+    sides = []
+    for axis in (0, 1):
+        places = lit.any(axis).nonzero()
+        sides.append(int(places.max() - places.min()) + 1)
     assert 18 <= max(sides) <= 20
     assert all(abs(centre - 14) <= 0.51 for centre in ndimage.center_of_mass(digit[0].numpy()))
 
 
 def likeness(found: Tensor, clean: Tensor) -> float:
-    """The cosine between two pictures, the best of those shifted by up to one pixel: rounding may go either way."""
-    shifted = [found.roll((rows, columns), (-2, -1)) for rows in (-1, 0, 1) for columns in (-1, 0, 1)]
-    return max(float((picture * clean).sum() / (picture.norm() * clean.norm())) for picture in shifted)
+    """The cosine between two images, the maximum over shifts by up to one pixel, as by rounding."""
+    cosines = []
+    for shift in itertools.product((-1, 0, 1), repeat=2):
+        image = found.roll(shift, (-2, -1))
+        cosines.append(float((image * clean).sum() / (image.norm() * clean.norm())))
+    return max(cosines)
 
 
 @pytest.mark.parametrize("digit", range(10))
@@ -49,21 +56,23 @@ def test_bad_photographs_come_out_as_the_drawing_does(digit: int) -> None:
 
 @pytest.mark.parametrize("pen", [2, 6, 14, 30])
 def test_the_pen_comes_out_as_thick_as_mnist_s(pen: int) -> None:
-    """The ink of MNIST's training digits covers 104 pixels on average; a hair or a brush must not change it much."""
+    """MNIST's ink covers 104 pixels on average; neither a hair nor a brush may change it much."""
     random = np.random.default_rng(0)
-    inks = [float(as_mnist_digit(photographs(pen_digit(d, random, pen=pen), random)["as drawn"]).gt(0.5).sum())
-            for d in range(10)]  # fmt: skip
+    inks = []
+    for digit in range(10):
+        taken = photographs(pen_digit(digit, random, pen=pen), random)
+        inks.append(float(as_mnist_digit(taken["as drawn"]).gt(0.5).sum()))
     assert 70 < np.mean(inks) < 150
 
 
 def test_sizes_and_shapes() -> None:
     for size in ((28, 28), (50, 200), (200, 50), (1000, 700)):
-        picture = font_digit(5, "DejaVuSans").resize(size)
-        check_form(as_mnist_digit(np.asarray(picture, dtype=np.float64) / 255))
+        image = font_digit(5, "DejaVuSans").resize(size)
+        check_form(as_mnist_digit(np.asarray(image, dtype=np.float64) / 255))
 
 
-def test_mnist_s_own_pictures_stay_what_they_are() -> None:
-    images, _ = load_images("MNIST", "test", PROJECT / "data", 100)
+def test_mnist_s_own_images_stay_what_they_are() -> None:
+    images = load_images("MNIST", "test", PROJECT / "data", 100).images
     for image in images[:, 0].double() / 255:
         for grey in (image.numpy(), 1 - image.numpy()):
             found = as_mnist_digit(grey)[0]
@@ -71,7 +80,7 @@ def test_mnist_s_own_pictures_stay_what_they_are() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
-def test_a_blank_picture_shows_no_digit(value: float) -> None:
+def test_a_blank_image_shows_no_digit(value: float) -> None:
     with pytest.raises(ValueError, match="blank"):
         as_mnist_digit(np.full((50, 60), value))
 
@@ -104,7 +113,7 @@ def test_every_kind_of_pixel_is_read(mode: str, tmp_path: Path) -> None:
         Image.fromarray(deep * 200).save(path)
     else:
         drawn.convert(mode).save(path)
-    found = as_mnist_digit(read_picture(path))
+    found = as_mnist_digit(read_image(path))
     assert likeness(found, clean) > 0.97
 
 
@@ -112,7 +121,7 @@ def test_every_kind_of_pixel_is_read(mode: str, tmp_path: Path) -> None:
 def test_formats(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"digit.{suffix}"
     font_digit(7, "DejaVuSerif").save(path)
-    check_form(as_mnist_digit(read_picture(path)))
+    check_form(as_mnist_digit(read_image(path)))
 
 
 @pytest.mark.parametrize("ink", [0, 255])
@@ -120,33 +129,35 @@ def test_ink_on_a_transparent_ground(ink: int, tmp_path: Path) -> None:
     drawn = font_digit(2, "DejaVuSans")
     alpha = Image.eval(drawn, lambda value: 255 - value)
     Image.merge("LA", (Image.new("L", drawn.size, ink), alpha)).save(tmp_path / "digit.png")
-    found, clean = as_mnist_digit(read_picture(tmp_path / "digit.png")), as_mnist_digit(np.asarray(drawn) / 255)
+    found = as_mnist_digit(read_image(tmp_path / "digit.png"))
+    clean = as_mnist_digit(np.asarray(drawn) / 255)
     assert likeness(found, clean) > 0.97
 
 
 def test_a_photograph_is_turned_as_the_camera_says(tmp_path: Path) -> None:
     drawn = font_digit(7, "DejaVuSans")
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: show the picture 90 degrees clockwise
+    exif[0x0112] = 6  # the camera was turned: show the image 90 degrees clockwise
     drawn.rotate(90, expand=True).save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    found, clean = as_mnist_digit(read_picture(tmp_path / "turned.jpg")), as_mnist_digit(np.asarray(drawn) / 255)
+    found = as_mnist_digit(read_image(tmp_path / "turned.jpg"))
+    clean = as_mnist_digit(np.asarray(drawn) / 255)
     assert likeness(found, clean) > 0.95
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.png").write_bytes(b"")
     font_digit(1, "DejaVuSans").save(tmp_path / "whole.png")
     (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:300])
     Image.new("1", (LARGEST // 5000 + 1, 5000)).save(tmp_path / "huge.png")
     for name, words in {
         "missing.png": "no such file",
-        "text.png": "not a picture that can be read",
-        "empty.png": "not a picture that can be read",
-        "half.png": "not a picture that can be read",
+        "text.png": "not an image that can be read",
+        "empty.png": "not an image that can be read",
+        "half.png": "not an image that can be read",
         "huge.png": "at most 50,000,000 are read",
-        ".": "not a picture that can be read",
+        ".": "not an image that can be read",
     }.items():
         with pytest.raises(UsageError, match=words) as error:
-            read_picture(tmp_path / name)
+            read_image(tmp_path / name)
         assert str(tmp_path / name) in str(error.value)

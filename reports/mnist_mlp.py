@@ -1,0 +1,319 @@
+"""Document 4's claims, figures and tables, from what `mnist_mlp.py` measures."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from common.bounds import about, at_most, below, exactly
+from common.claims import Claim
+from common.data import LabelledImages
+from common.figures import (
+    COLOURS,
+    TRAINING,
+    image_grid,
+    mark_epochs,
+    new_figure,
+    save_figure,
+    use_log_scale,
+)
+from common.metrics import accuracy, misclassified
+from common.rows import Row, write_rows
+from common.runs import Run
+from common.terminal import print_table, say
+from reports.classification import (
+    confidence,
+    learning_curves,
+    mistakes_figure,
+    right_and_confused,
+)
+
+DIGITS = [str(digit) for digit in range(10)]
+LOSS_AT_BATCH = "loss_at_batch_"
+MISTAKES_SHOWN = 10
+PAIRS_IN_A_ROW = 3  # of own images: the original, and what the network saw
+LONGEST_NAME = 28  # of a file, in letters: a longer one would run into the next title
+
+# The options of the document's run, and of the runs that test its other statements.
+DOCUMENT = {
+    "epochs": 10, "batch_size": 64, "lr": 1e-3, "limit": None, "precision": "fp32",
+    "explain": False, "widths": None,
+}  # fmt: skip
+WIDTHS = {**DOCUMENT, "widths": (128, 256, 512, 999)}
+QUESTIONS = {"explain": True}
+
+CLAIMS = (
+    Claim("4.1a", "images to train on", "60,000",
+          "train_pictures", exactly(60000), "{:,.0f}", DOCUMENT),
+    Claim("4.1b", "images to test on", "10,000",
+          "test_pictures", exactly(10000), "{:,.0f}", DOCUMENT),
+    Claim("4.1c", "batches of 64", "938",
+          "batches", exactly(938), "{:.0f}", DOCUMENT),
+    Claim("4.1d", "images in the last batch", "fewer than 64",
+          "last_batch", below(64), "{:.0f}", DOCUMENT),
+    Claim("4.3", "mean loss, change from the first epoch to the last", "falls",
+          "loss_change", below(0), "{:+.3f}", DOCUMENT),
+    Claim("4.4", "share of the test images read correctly", "0.978 (9,779 of 10,000)",
+          "test_accuracy", about(0.978, 0.005), "{:.4f}", DOCUMENT),
+    Claim("4.6", "widths 128 to 999: maximum of the mean accuracies minus their minimum",
+          "little difference", "width_spread", at_most(0.01), "{:.2f} points", WIDTHS),
+    Claim("4.7a", "softmax: how far the sum of its ten numbers is from 1", "sum is 1",
+          "softmax_sum_error", at_most(1e-6), "{:.1e}", QUESTIONS),
+    Claim("4.7b", "CrossEntropyLoss: its difference from a loss computed with softmax",
+          "contains softmax", "cross_entropy_difference", at_most(1e-6), "{:.1e}", QUESTIONS),
+    Claim("4.7c", "hidden layers of its network", "2 (layers minus 1)",
+          "hidden_layers", exactly(2), "{:.0f}", QUESTIONS),
+)  # fmt: skip
+
+
+def data(
+    run: Run, training: LabelledImages, test: LabelledImages, batches: DataLoader[Any]
+) -> None:
+    """Prints the number of images and batches, and the first three batches."""
+    size = batches.batch_size or 1
+    last = (len(training) - 1) % size + 1
+    run.metrics |= {
+        "train_pictures": len(training),
+        "test_pictures": len(test),
+        "batches": len(batches),
+        "last_batch": last,
+    }
+    say(f"{len(training):,} images to train on, {len(test):,} to test on.")
+    say(f"{len(batches):,} batches of {size} images; the last one has {last}.")
+    for number, (images, labels) in enumerate(islice(batches, 3)):
+        shape = "×".join(map(str, images.shape))
+        say(f"batch {number}: images {shape}, labels {' '.join(map(str, labels.tolist()))}")
+        if number == 0:
+            image_grid(
+                images[:30],
+                run.file("first_batch.png"),
+                title="What the network is given: images of the first batch, and their labels",
+                columns=10,
+                width=1.2,
+                captions=[str(label) for label in labels[:30].tolist()],
+            )
+
+
+def losses_of_batches(row: Row) -> None:
+    """Prints the losses of every hundredth batch of an epoch; nothing if it has fewer."""
+    losses = [loss for name, loss in row.items() if name.startswith(LOSS_AT_BATCH)]
+    if losses:
+        say(f"loss at batch 100, 200, …: {' '.join(f'{loss:.3f}' for loss in losses)}")
+
+
+def training(run: Run, batches: int) -> None:
+    """Saves the learning curves and the losses of single batches; measures how far the loss fell.
+
+    `batches` is the number of batches in an epoch.
+    """
+    history = run.history
+    learning_curves(
+        history,
+        run.file("loss_and_accuracy.png"),
+        title="Does the network also improve on images that it was not trained on?",
+        unseen="test",
+    )
+    batches_figure(history, batches, run.file("loss.png"))
+    run.metrics |= {
+        "train_loss": history[-1]["train_loss"],
+        "loss_change": history[-1]["train_loss"] - history[0]["train_loss"],
+        "seconds_per_epoch": statistics.median(row["seconds"] for row in history),
+    }
+
+
+def batches_figure(history: Sequence[Row], batches: int, path: Path) -> None:
+    """Saves the loss of every hundredth batch of a training, and the mean of each epoch."""
+    title = "Single batches jump up and down: does the mean of an epoch fall?"
+    figure, (axes,) = new_figure(title, width=8)
+    done, losses = [], []
+    for row in history:
+        for name, loss in row.items():
+            if name.startswith(LOSS_AT_BATCH):
+                done.append(row["epoch"] - 1 + int(name.removeprefix(LOSS_AT_BATCH)) / batches)
+                losses.append(loss)
+    if losses:
+        axes.plot(done, losses, ".", color=TRAINING, alpha=0.4, label="one batch, every 100th")
+    middles = [row["epoch"] - 0.5 for row in history]
+    means = [row["train_loss"] for row in history]
+    axes.plot(middles, means, ":o", color=TRAINING, label="mean of an epoch, at its middle")
+    use_log_scale(axes)
+    mark_epochs(axes)
+    axes.set(xlabel="epochs done", ylabel="training loss (cross-entropy)")
+    axes.legend()
+    save_figure(figure, path)
+
+
+def mistakes(run: Run, test: LabelledImages, logits: Tensor) -> str:
+    """Prints and draws the most confident mistakes; all are in `errors.csv`, each with its file.
+
+    Returns what the learner came for, and the command that reads own images.
+    """
+    rows = []
+    wrong, predicted, confidences = misclassified(logits, test.labels)
+    for index, answer, share in zip(
+        wrong.tolist(), predicted.tolist(), confidences.tolist(), strict=True
+    ):
+        rows.append({
+            "prediction": answer,
+            "truth": int(test.labels[index]),
+            "confidence": f"{share:.4f}",
+            "path": test.files[index],
+        })  # fmt: skip
+    write_rows(run.file("errors.csv"), rows)
+    shown = []
+    for row, share in zip(rows[:MISTAKES_SHOWN], confidences.tolist(), strict=False):
+        shown.append([row["prediction"], row["truth"], confidence(share), row["path"]])
+    if shown:
+        print_table(
+            f"The {len(shown)} most confident of {len(rows):,} mistakes (all: errors.csv)",
+            ["answer", "truth", "confidence", "image"], shown,
+        )  # fmt: skip
+    mistakes_figure(test.images, test.labels, logits, DIGITS, run.file("errors.png"))
+    run.metrics |= {"test_accuracy": accuracy(logits, test.labels), "test_errors": len(rows)}
+    return (
+        f"{right_and_confused(test.labels, logits, DIGITS, 'digits')} Open errors.png.\n"
+        f"Next, write a digit on paper, take a photo of it, and run\n"
+        f"{predict_command(run.file('mnist.pth'))}"
+    )
+
+
+def predict_command(weights: Path) -> str:
+    """The command that reads an image with this network, which is the newest of a finished run."""
+    command = ["python", "mnist_mlp.py", "--predict", "my_digit.jpg"]
+    if weights.parent.parent != Path("runs/mnist_mlp"):
+        command += ["--weights", str(weights)]
+    return shlex.join(command)
+
+
+def order(run: Run, name: str, labels: Tensor, logits: Tensor) -> None:
+    """Prints what one epoch on images in this order leads to."""
+    share = accuracy(logits, labels)
+    nines = (logits.argmax(1) == 9).double().mean().item()
+    run.metrics |= {f"{name}_accuracy_after_1_epoch": share, f"{name}_called_nine": nines}
+    meant = {
+        "shuffled": "in a shuffled order",
+        "sorted": "in the folder's order (all zeros first, all nines last)",
+    }
+    say(
+        f"One epoch {meant[name]}: {share:.1%} of the test images are read correctly, "
+        f"and {nines:.0%} of them are called a nine."
+    )
+
+
+def own_images(
+    run: Run, paths: Sequence[Path], originals: Sequence[Tensor], digits: Tensor, logits: Tensor
+) -> str:
+    """Prints the three likeliest digits for each image; saves each beside what the network saw.
+
+    `originals` are grey (H×W, 0..1), `digits` N×1×28×28. Returns how to read the answers.
+    """
+    likely = logits.double().softmax(1).topk(3)  # float32 rounds 0.99999999 to 1
+    rows, answers = [], []
+    for number, path in enumerate(paths):
+        row: list[str] = [str(path)]
+        for digit, share in zip(likely.indices[number], likely.values[number], strict=True):
+            row += [str(int(digit)), confidence(float(share))]
+        rows.append(row)
+        answers.append(f"{row[1]}, {row[2]}")
+        pixels = (digits[number, 0] * 255).round().byte().numpy()
+        Image.fromarray(pixels).save(run.file(f"seen-{number + 1}-{path.stem}.png"))
+    print_table(
+        "The three likeliest digits, each with its probability",
+        ["image", "first", "", "second", "", "third", ""], rows,
+    )  # fmt: skip
+    own_images_figure(paths, originals, digits, answers, run.file("seen.png"))
+    for number, digit in enumerate(likely.indices[:, 0].tolist(), 1):
+        run.metrics[f"prediction_{number}"] = int(digit)
+    return "Open seen.png: each of your images, and beside it what the network saw of it."
+
+
+def own_images_figure(
+    paths: Sequence[Path],
+    originals: Sequence[Tensor],
+    digits: Tensor,
+    answers: Sequence[str],
+    path: Path,
+) -> None:
+    """Saves each image beside its 28×28 pixels, under its name and the answer."""
+    across = min(PAIRS_IN_A_ROW, len(paths))
+    rows = -(-len(paths) // across)
+    title = "Your image, and what the network saw"
+    figure, panels = new_figure(title, rows, 2 * across, width=2.4, height=2.7)
+    for panel in panels[2 * len(paths) :]:
+        panel.set_axis_off()
+    for panel in panels:
+        panel.set_xticks([])
+        panel.set_yticks([])
+    for number, name in enumerate(paths):
+        left, right = panels[2 * number : 2 * number + 2]
+        left.imshow(originals[number].numpy(), cmap="gray", vmin=0, vmax=1)
+        shown = name.name if len(name.name) <= LONGEST_NAME else f"…{name.name[-LONGEST_NAME:]}"
+        left.set_title(shown, fontsize=9)
+        right.imshow(digits[number, 0].numpy(), cmap="gray", vmin=0, vmax=1)
+        right.set_title(f"read as {answers[number]}", fontsize=9)
+    save_figure(figure, path)
+
+
+def widths(run: Run, histories: Mapping[int, Sequence[Sequence[Row]]]) -> str:
+    """Prints and draws the test accuracy by width; measures how far the widths' means are apart.
+
+    `histories` has a training for each seed. Returns which width was the most accurate.
+    """
+    shares = {
+        width: [rows[-1]["test_accuracy"] for rows in runs] for width, runs in histories.items()
+    }
+    means = {width: statistics.mean(values) for width, values in shares.items()}
+    epochs, seeds = len(next(iter(histories.values()))[0]), run.options.seeds
+    table = []
+    for width, runs in histories.items():
+        seconds = [row["seconds"] for rows in runs for row in rows]
+        table.append([
+            width, 784 * width + width + 10 * width + 10, f"{means[width]:.2%}",
+            f"{min(shares[width]):.2%}", f"{max(shares[width]):.2%}",
+            f"{statistics.median(seconds):.1f}",
+        ])  # fmt: skip
+    print_table(
+        f"Test accuracy after {epochs} epochs, seeds {', '.join(map(str, seeds))}",
+        ["width", "parameters", "mean", "min", "max", "s an epoch"], table,
+    )  # fmt: skip
+    widths_figure(shares, seeds, epochs, run.file("widths.png"))
+    # In percentage points first, as this number has always been computed.
+    percent = [100 * mean for mean in means.values()]
+    run.metrics["width_spread"] = (max(percent) - min(percent)) / 100
+    best = max(means, key=lambda width: means[width])
+    return (
+        f"Most accurate, on average over {len(seeds)} seeds: {best} hidden numbers "
+        f"({means[best]:.1%} of the test images). Open widths.png."
+    )
+
+
+def widths_figure(
+    shares: Mapping[int, Sequence[float]], seeds: Sequence[int], epochs: int, path: Path
+) -> None:
+    """Saves the test accuracy by width: a dot for each seed, and the mean."""
+    figure, (axes,) = new_figure("Does the width of the hidden layer matter?")
+    positions = range(len(shares))
+    means = [100 * statistics.mean(values) for values in shares.values()]
+    axes.plot(positions, means, "-", color="gray", label="mean")
+    for number, seed in enumerate(seeds):
+        values = [100 * several[number] for several in shares.values()]
+        colour = COLOURS[number % len(COLOURS)]
+        aside = 0.04 * (number - (len(seeds) - 1) / 2)  # equal values do not hide each other
+        places = [position + aside for position in positions]
+        axes.plot(places, values, "o", color=colour, label=f"seed {seed}")
+    axes.set(
+        xlabel="width of the hidden layer", ylabel=f"test accuracy after {epochs} epochs (%)"
+    )
+    axes.margins(x=0.1)
+    axes.set_xticks(positions, [str(width) for width in shares])
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save_figure(figure, path)
