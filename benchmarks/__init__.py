@@ -1,1 +1,1 @@
-"""Timings: two ways of doing the same work, in turn. Run with `python -m benchmarks.<name>` on a quiet machine."""
+"""Times the documents' own ways against this project's, in pairs: `python -m benchmarks.fashion_cnn`."""

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 from common.device import configure_numerics
 from common.rows import Row
 from common.runs import Run
-from common.terminal import progress_bar
+from common.terminal import QUIET_SECONDS, progress_bar
 
 
 @dataclass(frozen=True)
@@ -138,15 +139,22 @@ def run_and_show(
 ) -> dict[str, str]:
     """`run_jobs` with a bar over all epochs, and a line for each job that is finished.
 
-    The line has the last values of the rows' columns named in `show`.
+    The line has the last values of the rows' columns named in `show`. In a file another line says
+    every few seconds how far it is.
     """
     done: dict[str, int] = {}
+    epochs = sum(job.epochs for job in jobs)
+    printed = time.monotonic()
     with progress_bar() as bar:
-        task = bar.add_task("experiments", total=sum(job.epochs for job in jobs), note="")
+        task = bar.add_task("experiments", total=epochs, note="")
 
         def on_epoch(job: Job, row: Row) -> None:
+            nonlocal printed
             done[job.run.name] = int(row["epoch"])
             bar.update(task, completed=sum(done.values()), note=job.run.name)
+            if bar.disable and time.monotonic() - printed > QUIET_SECONDS:
+                print(f"{sum(done.values())} of {epochs} epochs done", flush=True)
+                printed = time.monotonic()
             if row["epoch"] == job.epochs:
                 finished = sum(done.get(other.run.name) == other.epochs for other in jobs)
                 scores = [f"{name.replace('_', ' ')} {row[name]:.1%}" for name in show]

@@ -1,9 +1,7 @@
-"""Document 5: inputs, networks, penalties and the numbers of its claims by hand; a study as a user runs it."""
+"""Document 5: its inputs, networks, penalties and claims by hand; the chapter as a user runs it."""
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import math
 import os
 import shutil
@@ -12,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,64 +18,79 @@ import pytest
 import torch
 from torch import nn
 
-import common.training
+import common.epochs
 from common.cli import PROJECT
-from common.study import Job
-from common.training import Row
+from common.jobs import Job
+from common.rows import Row, read_rows
 from fmnist_hyperparams import (
-    CLAIMS,
-    CORRECTIONS,
+    BASE,
+    COMPARED_WITH,
     EXPERIMENTS,
-    MEASURES,
-    QUESTIONS,
     QUICK_EPOCHS,
+    SECTIONS,
     Experiment,
-    Means,
-    Result,
-    Task,
-    batch_norm_error,
+    Settings,
     chosen_experiments,
-    differences,
-    dropout_answers,
-    dropout_weights,
     experiments_of,
-    halved_without_rise,
     main,
     make_inputs,
     make_network,
-    make_penalty,
-    measure_claims,
-    parse,
-    print_sentences,
-    share_within,
-    sigmoid_change,
+    penalty,
     train_experiment,
 )
+from hyperparams.answers import CORRECTIONS, QUESTIONS, answered
+from hyperparams.demonstrations import (
+    batch_norm_error,
+    dropout_answers,
+    dropout_network,
+    dropout_weights,
+    sigmoid_change,
+    updates_per_epoch,
+)
+from hyperparams.figures import curve_labels
+from hyperparams.measures import halved_without_rise, weights_within
+from hyperparams.options import parse
+from hyperparams.results import Result, differences, shared_epochs
+from reports import fmnist_hyperparams as report
 from tests.conftest import Call, make_run, read_summary
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+def untimed(folder: Path) -> list[Row]:
+    """A training's rows without the seconds."""
+    rows = read_rows(folder / "metrics.csv")
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
 def test_the_experiments_are_the_document_s() -> None:
-    document = {name: experiment for name, experiment in EXPERIMENTS.items() if name != "tiny-input-batchnorm-no-bias"}
+    document = {**EXPERIMENTS}
+    del document["tiny-input-batchnorm-no-bias"]
     assert " ".join(document) == (
-        "unscaled scaled batch-32 batch-10000 sgd adam lr-high lr-medium lr-low unscaled-lr-high unscaled-lr-medium "
-        "unscaled-lr-low lr-annealing lr-annealing-100 no-annealing-100 hidden-0 hidden-1 hidden-2 tiny-input "
-        "tiny-input-batchnorm dropout no-dropout l1 l2-norm l2-square inverted"
+        "unscaled scaled batch-32 batch-10000 sgd adam lr-high lr-medium lr-low unscaled-lr-high "
+        "unscaled-lr-medium unscaled-lr-low lr-annealing lr-annealing-100 no-annealing-100 "
+        "hidden-0 hidden-1 hidden-2 tiny-input tiny-input-batchnorm dropout no-dropout l1 l2-norm "
+        "l2-square inverted"
     )
     assert sum(experiment.epochs for experiment in document.values()) == 768
     assert {experiment.epochs for experiment in EXPERIMENTS.values()} == set(QUICK_EPOCHS)
-    assert differences(EXPERIMENTS["hidden-1"]) == "nothing"
-    assert differences(EXPERIMENTS["unscaled"]) == "divisor 1, optimizer sgd, lr 0.01"
+    assert differences(EXPERIMENTS["hidden-1"], BASE) == "nothing"
+    assert differences(EXPERIMENTS["unscaled"], BASE) == "divisor 1, optimizer sgd, lr 0.01"
+    no_bias = differences(EXPERIMENTS["tiny-input-batchnorm-no-bias"], BASE)
+    assert no_bias == "divisor 2,550,000, no hidden bias, batch norm"
 
 
-def test_every_claim_needs_experiments_that_exist() -> None:
-    assert [claim.id for claim in CLAIMS] == [*MEASURES]
-    for needs, _ in MEASURES.values():
-        assert set(needs) <= set(EXPERIMENTS)
+def test_every_claim_needs_experiments_that_its_section_trains() -> None:
+    assert len(report.CLAIMS) == 55
+    assert len({claim.id for claim in report.CLAIMS}) == 55
+    for claim in report.CLAIMS:
+        section = claim.id.rstrip("abcdefgh")
+        assert set(claim.needs) <= set(experiments_of(section))
+        assert claim.metric == f"claim_{claim.id}"
+        assert bool(claim.settings) == bool(claim.needs), "any run tests what needs no training"
+    for section, names in COMPARED_WITH.items():
+        assert section in SECTIONS
+        assert set(names) <= set(EXPERIMENTS)
+    for answer in (*QUESTIONS, *CORRECTIONS):
+        assert set(answer.needs) <= set(EXPERIMENTS)
     unscaled = ["unscaled-lr-high", "unscaled-lr-medium", "unscaled-lr-low"]
     assert experiments_of("5.11") == [*unscaled, "lr-medium", "lr-low"]
     assert experiments_of("5.17") == ["inverted", "hidden-1"]
@@ -97,22 +111,28 @@ def test_parameters_by_hand(name: str, expected: int) -> None:
     network = make_network(EXPERIMENTS[name])
     assert sum(p.numel() for p in network.parameters()) == expected
     assert network(torch.zeros(3, 784)).shape == (3, 10)
+    assert "output.weight" in dict(network.named_parameters())
+
+
+def kinds(network: nn.Module) -> list[str]:
+    return [type(layer).__name__ for layer in network.children()]
 
 
 def test_batch_norm_stands_before_relu_and_dropout_before_both_linear_layers() -> None:
-    def kinds(name: str) -> list[str]:
-        return [type(layer).__name__ for layer in make_network(EXPERIMENTS[name])]
-
-    assert kinds("tiny-input-batchnorm") == ["Linear", "BatchNorm1d", "ReLU", "Linear"]
-    assert kinds("dropout") == ["Dropout", "Linear", "ReLU", "Dropout", "Linear"]
+    normed = make_network(EXPERIMENTS["tiny-input-batchnorm"])
+    assert kinds(normed) == ["Linear", "BatchNorm1d", "ReLU", "Linear"]
+    dropped = ["Dropout", "Linear", "ReLU", "Dropout", "Linear"]
+    assert kinds(make_network(EXPERIMENTS["dropout"])) == dropped
+    assert kinds(dropout_network()) == dropped, "what is demonstrated is what is trained"
 
 
 def test_inputs() -> None:
-    images = torch.tensor([[0, 51, 255]], dtype=torch.uint8)
-    assert make_inputs(EXPERIMENTS["unscaled"], images).tolist() == [[0, 51, 255]]
-    assert make_inputs(EXPERIMENTS["scaled"], images).tolist() == [[0, pytest.approx(0.2), 1]]
-    assert make_inputs(EXPERIMENTS["tiny-input"], images).tolist() == [[0, pytest.approx(2e-5), pytest.approx(1e-4)]]
-    assert make_inputs(EXPERIMENTS["inverted"], images).tolist() == [[1, pytest.approx(0.8), 0]]
+    images = torch.tensor([[[0, 51, 255]]], dtype=torch.uint8)
+    inputs = {name: make_inputs(EXPERIMENTS[name], images).tolist() for name in EXPERIMENTS}
+    assert inputs["unscaled"] == [[0, 51, 255]]
+    assert inputs["scaled"] == [[0, pytest.approx(0.2), 1]]
+    assert inputs["tiny-input"] == [[0, pytest.approx(2e-5), pytest.approx(1e-4)]]
+    assert inputs["inverted"] == [[1, pytest.approx(0.8), 0]]
 
 
 def test_penalties_equal_numpy() -> None:
@@ -123,130 +143,191 @@ def test_penalties_equal_numpy() -> None:
         "l1": 1e-4 * sum(np.abs(part).sum() for part in parts),
         "l2-norm": 1e-2 * sum(np.sqrt((part**2).sum()) for part in parts),
         "l2-square": 1e-2 * sum((part**2).sum() for part in parts),
+        "no-dropout": 0,
     }
-    for name, expected in by_hand.items():
-        penalty = make_penalty(EXPERIMENTS[name])
-        assert penalty is not None
-        assert penalty(network).item() == pytest.approx(expected, rel=1e-5)
-    assert make_penalty(EXPERIMENTS["no-dropout"]) is None
+    with torch.no_grad():
+        for name, expected in by_hand.items():
+            assert float(penalty(EXPERIMENTS[name], network)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_what_needs_no_training() -> None:
-    assert sigmoid_change(1) == pytest.approx(1 / (1 + math.exp(-1)) - 1 / (1 + math.exp(-0.1)))
+    by_hand = 1 / (1 + math.exp(-1)) - 1 / (1 + math.exp(-0.1))
+    assert sigmoid_change(1) == pytest.approx(by_hand)
     assert batch_norm_error(by_variance=False) < 1e-5
     assert batch_norm_error(by_variance=True) > 0.5
     assert (dropout_answers(training=True), dropout_answers(training=False)) == (10, 1)
     assert dropout_weights() == 1
+    assert (updates_per_epoch(32), updates_per_epoch(10_000)) == (1875, 6)
 
 
-def make_result(folder: Path, name: str, rows: list[Row]) -> Result:
-    folder.mkdir()
-    with (folder / "metrics.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+def make_result(name: str, rows: list[Row]) -> Result:
     torch.manual_seed(0)
-    torch.save(make_network(EXPERIMENTS[name]).state_dict(), folder / "model.pt")
-    return Result(name, folder, torch.full((4, 784), 255, dtype=torch.uint8))
+    network = make_network(EXPERIMENTS[name]).eval()
+    with torch.no_grad():
+        hidden_values = network[:-1](torch.ones(4, 784))
+    changes, number = differences(EXPERIMENTS[name], BASE), list(EXPERIMENTS).index(name)
+    return Result(name, EXPERIMENTS[name].section, changes, number, rows, network, hidden_values)
 
 
-def test_numbers_of_a_result_by_hand(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def annealed() -> Result:
+    """Five epochs: the rate is halved after the second and the fourth."""
     rates, losses = (1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4), (0.5, 0.6, 0.4, 0.3995, 0.39)
-    rows: list[Row] = [
-        {"epoch": number, "lr": rate, "train_loss": 0.1, "train_accuracy": 0.9, "validation_loss": loss,
-         "validation_accuracy": 0.8 + number / 100}
-        for number, (rate, loss) in enumerate(zip(rates, losses, strict=True), 1)
-    ]  # fmt: skip
-    result = make_result(tmp_path / "a", "lr-annealing", rows)
-    assert result.halvings() == [2, 4]
-    assert halved_without_rise(result) == 1, "after epoch 4 the loss had not risen"
-    assert result.accuracy_gap() == pytest.approx(0.05)
-    assert result.loss_gap(1) == pytest.approx(0.4)
-    weights = torch.cat([result.parameters()[name].flatten() for name in ("hidden.weight", "output.weight")])
-    assert share_within(result, 0.01) == pytest.approx(np.mean(np.abs(weights.numpy()) <= 0.01), abs=1e-6)
-    assert result.hidden_values.shape == (4, 1000)
-    first = result.network.get_submodule("hidden")
-    assert torch.allclose(result.hidden_values, torch.relu(first(torch.ones(4, 784))), atol=1e-5)
-    measured = measure_claims({0: {"lr-annealing": result}, 1: {"lr-annealing": result}})
-    assert measured["5.12a"] == [0, 0]
-    assert measured["5.12b"] == [1, 1]
-    assert measured["5.12c"] == []
-    assert len(measured["5.7d"]) == 1
+    rows: list[Row] = []
+    for number, (rate, loss) in enumerate(zip(rates, losses, strict=True), 1):
+        rows.append({"epoch": number, "lr": rate, "train_loss": 0.1, "train_accuracy": 0.9,
+                     "validation_loss": loss, "validation_accuracy": 0.8 + number / 100,
+                     "seconds": 1.0})  # fmt: skip
+    return make_result("lr-annealing", rows)
 
 
-def test_every_sentence_of_the_report_can_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    row = dict.fromkeys(("epoch", "seconds", "lr", "train_loss", "validation_loss"), 1.0)
-    rows = [{**row, "train_accuracy": 0.875, "validation_accuracy": 0.75}]
-    means = Means([{name: make_result(tmp_path / name, name, rows) for name in EXPERIMENTS}])
-    print_sentences("all", (*QUESTIONS, *CORRECTIONS), means)
-    said = capsys.readouterr().out
-    assert len(said.splitlines()) == 2 + len(QUESTIONS) + len(CORRECTIONS)
-    assert "Training less validation accuracy is 12.5 points with it and 12.5 without" in said
-    assert "0.0 of 0.0 times" in said
-    print_sentences("one", (*QUESTIONS, *CORRECTIONS), Means([{"hidden-1": means.results[0]["hidden-1"]}]))
-    assert not capsys.readouterr().out, "what was not run is not spoken of"
+def test_numbers_of_a_result_by_hand(annealed: Result, tmp_path: Path) -> None:
+    assert annealed.halvings() == [2, 4]
+    assert halved_without_rise(annealed) == 1, "after epoch 4 the loss had not risen"
+    assert annealed.accuracy_gap() == pytest.approx(0.05)
+    assert annealed.loss_gap(1) == pytest.approx(0.4)
+    assert annealed.best_epoch() == 5
+    parameters = annealed.parameters()
+    weights = [parameters[name].flatten() for name in ("hidden.weight", "output.weight")]
+    within = np.mean(np.abs(torch.cat(weights).numpy()) <= 0.01)
+    assert weights_within(annealed, 0.01) == pytest.approx(within, abs=1e-6)
+    run = make_run(tmp_path)
+    report.measure_claims(run, {0: {"lr-annealing": annealed}, 1: {"lr-annealing": annealed}})
+    assert run.metrics["claim_5.12a"] == [0, 0]
+    assert run.metrics["claim_5.12b"] == [1, 1]
+    assert "claim_5.12c" not in run.metrics
+    assert run.metrics["claim_5.7d"] == [1875]
+
+
+def test_curves_that_coincide_are_said_to(annealed: Result) -> None:
+    longer = replace(annealed, name="longer", history=[*annealed.history, annealed.history[-1]])
+    other = replace(annealed, name="other", history=annealed.history[:2] + annealed.history[3:])
+    results = {one.name: one for one in (annealed, longer, other)}
+    assert (shared_epochs(annealed, longer), shared_epochs(longer, other)) == (5, 2)
+    labels = curve_labels(results, epochs=5)
+    assert labels["lr-annealing"] == "lr-annealing (changed: annealing): 5 epochs"
+    assert labels["longer"].endswith("5 of 6 epochs, all the same as lr-annealing")
+    assert labels["other"].endswith("4 epochs, the first 2 the same as lr-annealing")
+
+
+def test_every_sentence_of_the_report_can_be_said() -> None:
+    columns = ("epoch", "seconds", "lr", "train_loss", "validation_loss")
+    rows = [{**dict.fromkeys(columns, 1.0), "train_accuracy": 0.875, "validation_accuracy": 0.75}]
+    results = {name: make_result(name, rows) for name in EXPERIMENTS}
+    said = answered((*QUESTIONS, *CORRECTIONS), {0: results})
+    assert len(said) == len(QUESTIONS) + len(CORRECTIONS)
+    gaps = "is not smaller: 12.5 points with dropout, 12.5 without"
+    assert any(gaps in sentence for sentence in said), "words are chosen by the numbers"
+    assert any("Halvings: 0, without such a rise: 0" in sentence for sentence in said)
+    some = {"hidden-1": results["hidden-1"]}
+    assert answered((*QUESTIONS, *CORRECTIONS), {0: some}) == [], "what was not run is left out"
+    assert answered(QUESTIONS, {0: results, 1: some}) == [], "it needs every seed"
+
+
+def test_directions_are_worded_by_their_numbers() -> None:
+    row = {"epoch": 1.0, "validation_accuracy": 0.5}
+    with_it = make_result("dropout", [{**row, "train_accuracy": 0.6}])
+    without = make_result("no-dropout", [{**row, "train_accuracy": 0.7}])
+    answers = [answer for answer in QUESTIONS if answer.title.startswith("9.")]
+    (sentence,) = answered(answers, {0: {"dropout": with_it, "no-dropout": without}})
+    assert "is smaller: 10.0 points with dropout, 20.0 without" in sentence
 
 
 def make_job(folder: Path, experiment: Experiment, resume: bool = False) -> Job:
-    return Job(make_run(folder, resume=resume), experiment.epochs, Task("name", experiment, PROJECT / "data", 300, 200))
+    settings = Settings("name", experiment, PROJECT / "data", 300, 200)
+    return Job(make_run(folder, resume=resume), experiment.epochs, settings)
 
 
 @pytest.mark.parametrize("name", ["dropout", "lr-annealing"])
 def test_interrupted_in_an_epoch_and_resumed_it_ends_the_same(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(common.training, "CHECKPOINT_SECONDS", 0.0)
-    experiment = dataclasses.replace(EXPERIMENTS[name], epochs=4)
-    train_experiment(make_job(tmp_path / "whole", experiment), lambda row: None)
+    monkeypatch.setattr(common.epochs, "CHECKPOINT_SECONDS", 0.0)
+    experiment = replace(EXPERIMENTS[name], epochs=4)
+    train_experiment(make_job(tmp_path / "whole", experiment))
 
     def interrupt(row: Row) -> None:
         if row["epoch"] == 3:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        train_experiment(make_job(tmp_path / "parts", experiment), interrupt)
-    assert not make_job(tmp_path / "parts", experiment).finished
-    train_experiment(make_job(tmp_path / "parts", experiment, resume=True), lambda row: None)
-    assert read_rows(tmp_path / "whole" / "metrics.csv") == read_rows(tmp_path / "parts" / "metrics.csv")
-    whole, parts = (torch.load(tmp_path / part / "model.pt", weights_only=True) for part in ("whole", "parts"))
+    job = make_job(tmp_path / "parts", experiment)
+    job.run.listener = interrupt
+    with pytest.raises(KeyboardInterrupt), job.run:
+        train_experiment(job)
+    with make_job(tmp_path / "parts", experiment, resume=True).run as run:
+        job = Job(run, experiment.epochs, job.settings)
+        assert not job.finished
+        train_experiment(job)
+    assert untimed(tmp_path / "whole") == untimed(tmp_path / "parts")
+    whole, parts = (
+        torch.load(tmp_path / part / "model.pt", weights_only=True) for part in ("whole", "parts")
+    )
     assert all(whole[key].equal(parts[key]) for key in whole)
 
 
-def test_a_study_and_a_part_of_it_trained_again(tmp_path: Path, call: Call) -> None:
-    options = ("lr-medium", "hidden-0", "--limit", 200)
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    code, out, err = call(main, *options, "--jobs", 2, "--out-dir", whole)
-    assert (code, err) == (0, "")
-    assert "lr-medium-seed0: 8 epochs" in out
-    assert {path.stem for path in whole.glob("*.png")} == {"curves_5.9", "curves_5.13"}
-    summary = read_summary(whole)
-    verdicts = {claim["id"]: claim["verdict"] for claim in summary["claims"]}
-    assert [*verdicts] == [claim.id for claim in CLAIMS]
-    assert verdicts["5.13a"] == "not run"
-    assert verdicts["5.15b"] == "not reproduced"
-    assert 0.3 < summary["metrics"]["lr-medium_validation_accuracy"] < 0.9
+NAMED = ("lr-medium", "hidden-0", "--limit", 200)
 
-    shutil.copytree(whole, parts)
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two finished experiments; tests work on copies."""
+    folder: Path = tmp_path_factory.mktemp("fmnist") / "run"
+    main([*map(str, NAMED), "--jobs", "2", "--out-dir", str(folder)])
+    return folder
+
+
+def test_experiments_by_name_leave_a_complete_run(finished: Path) -> None:
+    figures = {path.stem for path in finished.glob("*.png")}
+    assert figures == {"curves_5.9", "curves_5.13"}
+    summary = read_summary(finished)
+    verdicts = {claim["id"]: claim["verdict"] for claim in summary["claims"]}
+    assert verdicts == dict.fromkeys(("5.9b", "5.9c", "5.13a"), "not run")
+    reasons = {claim["reason"] for claim in summary["claims"]}
+    assert reasons == {"needs no --limit"}
+    assert 0.3 < summary["metrics"]["lr-medium_validation_accuracy"] < 0.9
+    assert summary["metrics"]["claim_5.15b"] == 1, "measured, though no claim of these experiments"
+    for name, epochs in (("lr-medium-seed0", 8), ("hidden-0-seed0", 5)):
+        rows = untimed(finished / name)
+        assert len(rows) == epochs
+        assert rows[-1]["train_accuracy"] > rows[0]["train_accuracy"]
+        assert not (finished / name / "checkpoint.pt").exists()
+
+
+def test_a_part_is_trained_again(finished: Path, tmp_path: Path, call: Call) -> None:
+    parts = shutil.copytree(finished, tmp_path / "parts")
     config = parts / "hidden-0-seed0" / "config.json"
     config.write_text(config.read_text().replace('"lr": 0.001', '"lr": 0.01'))
-    code, _, err = call(main, *options, "--out-dir", parts, "--resume")
+    code, _, err = call(main, *NAMED, "--out-dir", parts, "--resume")
     assert (code, "was trained with other settings than hidden-0-seed0 has now" in err) == (2, True)
-    shutil.copy(whole / "hidden-0-seed0" / "config.json", config)
+    shutil.copy(finished / "hidden-0-seed0" / "config.json", config)
     (parts / "hidden-0-seed0" / "model.pt").unlink()
-    code, out, _ = call(main, *options, "--jobs", 1, "--out-dir", parts, "--resume")
-    assert (code, "1/1 hidden-0-seed0" in out, "lr-medium-seed0:" in out) == (0, True, False)
+    code, out, err = call(main, *NAMED, "--jobs", 1, "--out-dir", parts, "--resume")
+    assert (code, err) == (0, "")
+    assert ("1/1 hidden-0-seed0: 5 epochs" in out, "lr-medium-seed0:" in out) == (True, False)
+    assert "Highest validation accuracy of 2 experiments: " in out
     for name in ("lr-medium-seed0", "hidden-0-seed0"):
-        first, again = (read_rows(folder / name / "metrics.csv") for folder in (whole, parts))
-        assert first == again
-        assert first[-1]["train_accuracy"] > first[0]["train_accuracy"]
+        assert untimed(parts / name) == untimed(finished / name)
+
+
+def test_a_section_prints_its_own_claims_only(call: Call, tmp_path: Path) -> None:
+    code, out, err = call(main, "--section", "5.6", "--out-dir", tmp_path / "run")
+    assert (code, err) == (0, "")
+    claims = read_summary(tmp_path / "run")["claims"]
+    assert {claim["id"]: claim["verdict"] for claim in claims} == {
+        "5.6a": "reproduced", "5.6b": "reproduced", "5.6c": "reproduced"
+    }  # fmt: skip
+    assert "5.7d" not in out
+    assert "Open sigmoid.png." in out
+    assert {path.name for path in (tmp_path / "run").glob("*.png")} == {"sigmoid.png"}
 
 
 @pytest.mark.full
-def test_ctrl_c_stops_all_processes_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_stops_all_processes_and_prints_the_command_that_continues(tmp_path: Path) -> None:
     out = tmp_path / "run"
+    command = [sys.executable, str(PROJECT / "fmnist_hyperparams.py"), "lr-low", "no-dropout"]
     process = subprocess.Popen(
-        [sys.executable, str(PROJECT / "fmnist_hyperparams.py"), "lr-low", "no-dropout", "--limit", "2000", "--out-dir",
-         str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        [*command, "--limit", "2000", "--out-dir", str(out)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     metrics = out / "lr-low-seed0" / "metrics.csv"
     while not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
@@ -255,14 +336,29 @@ def test_ctrl_c_stops_all_processes_and_says_how_to_go_on(tmp_path: Path) -> Non
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err.startswith("fmnist_hyperparams.py: interrupted; go on with: python fmnist_hyperparams.py lr-low")
+    assert err.startswith(
+        "fmnist_hyperparams.py: interrupted; continue with: python fmnist_hyperparams.py lr-low"
+    )
     assert err.count("\n") == 1
     time.sleep(5)  # Python's own resource tracker takes a moment longer
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
 
 
-def test_the_list_of_experiments(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_imports_no_figures() -> None:
+    """Each imports the chapter, in a fresh interpreter, and trains."""
+    code = (
+        "import sys, fmnist_hyperparams; "
+        "print([name for name in ('matplotlib', 'skimage') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_list_of_experiments(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = call(main, "--list")
     assert (code, err) == (0, "")
@@ -270,18 +366,24 @@ def test_the_list_of_experiments(call: Call, tmp_path: Path, monkeypatch: pytest
     assert not any(tmp_path.iterdir())
 
 
-def test_a_bare_command_is_the_short_schedule_of_everything() -> None:
-    args = parse([])
-    assert args.quick
-    assert chosen_experiments(args) == [*EXPERIMENTS]
-    assert not parse(["--all"]).quick
-    assert chosen_experiments(parse(["--section", "5.7"])) == ["batch-32", "batch-10000"]
-    assert chosen_experiments(parse(["sgd", "adam", "sgd"])) == ["sgd", "adam"]
-    assert parse(["scaled", "--seeds", "1,2"]).seeds == (1, 2)
+def chosen(*arguments: str) -> dict[str, Experiment]:
+    return chosen_experiments(parse(None, arguments, EXPERIMENTS, SECTIONS))
+
+
+def test_a_bare_command_is_the_short_form_of_everything() -> None:
+    options = parse(None, [], EXPERIMENTS, SECTIONS)
+    assert options.quick
+    assert list(chosen()) == [*EXPERIMENTS]
+    assert sum(experiment.epochs for experiment in chosen().values()) < 150
+    assert not parse(None, ["--all"], EXPERIMENTS, SECTIONS).quick
+    assert chosen("--all") == EXPERIMENTS
+    assert list(chosen("--section", "5.7")) == ["batch-32", "batch-10000"]
+    assert list(chosen("sgd", "adam", "sgd")) == ["sgd", "adam"]
+    assert parse(None, ["scaled", "--seeds", "1,2"], EXPERIMENTS, SECTIONS).seeds == (1, 2)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "words"),
     [
         (("scald",), "no experiment 'scald'; did you mean scaled?"),
         (("xyz",), "no experiment 'xyz'; --list shows them"),
@@ -293,5 +395,7 @@ def test_a_bare_command_is_the_short_schedule_of_everything() -> None:
         (("--epochs", "3"), "unrecognized arguments"),
     ],
 )
-def test_wrong_options(arguments: tuple[str, ...], said: str, refused: Callable[..., str]) -> None:
-    assert said in refused(main, *arguments)
+def test_wrong_options(
+    arguments: tuple[str, ...], words: str, refused: Callable[..., str]
+) -> None:
+    assert words in refused(main, *arguments)

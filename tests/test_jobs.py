@@ -1,81 +1,229 @@
-"""Trainings in processes of their own: all are done, on one thread each; deaths and errors are named."""
+"""Trainings in worker processes: all are done, on one thread each; deaths and errors are named."""
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
 from pathlib import Path
+from typing import cast
 
+import pytest
 import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, TensorDataset
 
-from common.study import Job, Row, run_jobs
+import common.epochs
+from common.errors import UsageError
+from common.folders import RunFolder
+from common.jobs import Job, run_jobs
+from common.rows import Row, read_rows
+from common.runs import Run
 from tests.conftest import make_run
 
-Report = Callable[[Row], None]
+PROJECT = Path(__file__).parent.parent
 
 
-def make_jobs(folder: Path, settings: list[str]) -> list[Job]:
+def make_jobs(folder: Path, settings: list[str], epochs: int = 2) -> list[Job]:
     run = make_run(folder)
-    return [Job(dataclasses.replace(run, folder=folder / name, name=name, seed=seed), 2, name)
-            for seed, name in enumerate(settings)]
+    jobs = []
+    for seed, name in enumerate(settings):
+        jobs.append(Job(run.subrun(name, {"name": name}, seed), epochs, name))
+    return jobs
 
 
-def work(job: Job, report: Report) -> None:
-    """Stands for a training; its settings say how it ends."""
-    if job.settings.startswith("dies"):
+class Still:
+    """An optimizer that changes nothing. Each of torch's own takes a process a second to import."""
+
+    param_groups = ({"lr": 0.1},)
+
+    def state_dict(self) -> dict[str, object]:
+        return {}
+
+
+def train(run: Run, epochs: int) -> None:
+    """Stands for a training: its epochs, without one step."""
+    batches = DataLoader(TensorDataset(torch.ones(4, 1), torch.ones(4, 1)), 2)
+    optimizer = cast(Optimizer, Still())
+    for epoch in run.epochs(epochs, nn.Linear(1, 1), optimizer, batches):
+        time.sleep(0.001)
+        epoch.log(train_loss=1 / epoch.number, threads=torch.get_num_threads())
+
+
+def work(job: Job) -> None:
+    """What a worker does with a job; the settings say how it ends."""
+    if job.settings == "dies":
         os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
-    for epoch in (1, 2):
-        report({"epoch": epoch, "loss": 1 / epoch, "threads": torch.get_num_threads()})
-    if job.settings.startswith("fails"):
+    if job.settings == "long":
+        (job.run.folder / "worker.txt").write_text(str(os.getpid()))
+    train(job.run, job.epochs)
+    if job.settings == "fails":
+        (job.run.folder / "model.pt").unlink()
         raise ValueError("no such thing")
-    (job.run.folder / "model.pt").write_bytes(b"")
+
+
+def ignore(job: Job, row: Row) -> None:
+    pass
 
 
 def test_a_death_and_an_error_are_named_and_the_others_are_done(tmp_path: Path) -> None:
     jobs = make_jobs(tmp_path, ["dies", "one", "fails", "two"])
     seen: list[tuple[str, float, float]] = []
-    failures = run_jobs(jobs, work, 2, lambda job, row: seen.append((job.run.name, row["epoch"], row["threads"])))
+
+    def note(job: Job, row: Row) -> None:
+        seen.append((job.run.name, row["epoch"], row["threads"]))
+
+    failures = run_jobs(jobs, work, 2, note)
     assert set(failures) == {"dies", "fails"}
     assert "its process died (exit code -" in failures["dies"]
     assert failures["fails"] == "ValueError: no such thing"
     assert [job.run.name for job in jobs if job.finished] == ["one", "two"]
-    assert sorted(seen) == sorted((name, epoch, 1) for name in ("one", "two", "fails") for epoch in (1, 2))
+    expected = [(name, epoch, 1.0) for name in ("one", "two", "fails") for epoch in (1, 2)]
+    assert sorted(seen) == sorted(expected)
 
 
 def test_no_jobs_are_no_processes() -> None:
-    assert run_jobs([], work, 4, lambda job, row: None) == {}
+    assert run_jobs([], work, 4, ignore) == {}
 
 
-SCRIPT = """
+LONG = """
 import sys
 from pathlib import Path
-from common.study import run_study, rank
-from tests.test_study import make_jobs, work
+from common.jobs import run_jobs
+from tests.test_jobs import ignore, make_jobs, work
+
+if __name__ == "__main__":
+    jobs = make_jobs(Path(sys.argv[1]), ["long"], epochs=1_000_000)
+    run_jobs(jobs, work, 1, ignore)
+"""
+
+
+def start(script: Path, source: str, *arguments: object) -> subprocess.Popen[str]:
+    script.write_text(source)
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, str(script), *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def is_running(process: int) -> bool:
+    """Also of a process that is nobody's child any more; a zombie has ended."""
+    with contextlib.suppress(OSError):
+        return ") Z" not in Path(f"/proc/{process}/stat").read_text()
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks /proc for another process")
+def test_a_worker_holds_its_folder_and_ends_with_its_killed_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common.epochs, "LOCK_SECONDS", 0.1)
+    folder = tmp_path / "run"
+    metrics, note = folder / "long" / "metrics.csv", folder / "long" / "worker.txt"
+    parent = start(tmp_path / "script.py", LONG, folder)
+    worker = 0
+    try:
+        deadline = time.monotonic() + 60
+        while not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
+            assert parent.poll() is None, parent.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        worker = int(note.read_text())
+
+        # While the worker trains, neither a run nor another worker may write there.
+        with pytest.raises(UsageError, match="another run is writing there"):
+            make_run(folder, resume=True)
+        other = make_run(tmp_path / "other")
+        other.run_folder = RunFolder(folder / "long", other.script)
+        with pytest.raises(UsageError, match="another run is writing there"):
+            train(other, 1)
+        assert len(read_rows(metrics)) > 3, "what the worker wrote is still there"
+
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + 10
+        while is_running(worker):
+            assert time.monotonic() < deadline, "the worker outlives its parent"
+            time.sleep(0.02)
+        written = metrics.read_bytes()
+        time.sleep(0.3)
+        assert metrics.read_bytes() == written
+    finally:
+        parent.kill()
+        parent.communicate()
+        if worker and is_running(worker):
+            os.kill(worker, signal.SIGKILL)
+
+    # Whoever comes next may have the folder.
+    subrun = make_run(folder, resume=True).subrun("long", {"name": "long"}, 0)
+    rows = len(subrun.history)
+    train(subrun, 2)
+    assert (rows, len(subrun.history)) == (0, 2)
+
+
+def test_a_second_run_waits_for_a_worker_that_is_ending(tmp_path: Path) -> None:
+    """As after a kill: `run.epochs` waits for the lock, and then has the folder to itself."""
+    held = tmp_path / "held"
+    source = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from common.folders import RunFolder\n"
+        "folder = RunFolder(Path(sys.argv[1]), 'script.py')\n"
+        "with folder.locked():\n"
+        "    Path(sys.argv[2]).touch()\n"
+        "    time.sleep(0.5)\n"
+    )
+    subrun = make_run(tmp_path / "run").subrun("one", {"name": "one"}, 0)
+    holder = start(tmp_path / "holder.py", source, subrun.folder, held)
+    try:
+        while not held.exists():
+            assert holder.poll() is None, holder.communicate()[1]
+            time.sleep(0.01)
+        train(subrun, 1)
+        assert holder.wait(1) == 0, "it had the lock till its end"
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert (subrun.folder / "model.pt").exists()
+
+
+RANKS = """
+import sys
+from pathlib import Path
+from common.ranks import rank, run_on_all_ranks
+from tests.test_jobs import make_jobs, work
 
 folder = Path(sys.argv[1])
 if __name__ == "__main__":
     if rank():
-        run_study(None, work, 1)
+        run_on_all_ranks(None, work, 1)
     else:
-        failures = run_study(make_jobs(folder, ["a", "fails", "b", "c"]), work, 1, {"loss": "loss"})
+        jobs = make_jobs(folder, ["a", "fails", "b", "c"])
+        failures = run_on_all_ranks(jobs, work, 1, ("train_loss",))
         (folder / "failures.txt").write_text(str(failures))
 """
 
 
 def test_two_ranks_of_torchrun_share_the_jobs(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    project = Path(__file__).parent.parent
+    script.write_text(RANKS)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
-         str(tmp_path / "out")], cwd=project, env={**os.environ, "PYTHONPATH": str(project)}, capture_output=True,
-        text=True, check=False, timeout=120,
-    )  # fmt: skip
+        [sys.executable, *torchrun, str(script), str(tmp_path / "out")],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
-    assert "2/2 b: 2 epochs  loss" in done.stdout
-    assert {path.parent.name for path in (tmp_path / "out").glob("*/model.pt")} == {"a", "b", "c"}
-    assert (tmp_path / "out" / "failures.txt").read_text() == "{'fails': 'ValueError: no such thing'}"
+    assert "2/2 b: 2 epochs  train loss" in done.stdout
+    trained = {path.parent.name for path in (tmp_path / "out").glob("*/model.pt")}
+    assert trained == {"a", "b", "c"}
+    failures = (tmp_path / "out" / "failures.txt").read_text()
+    assert failures == "{'fails': 'ValueError: no such thing'}"

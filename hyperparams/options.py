@@ -1,0 +1,61 @@
+"""The command line of document 5: which experiments to train, how long, how many at a time."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Collection, Sequence
+
+import torch
+import torch.distributed as dist
+
+from common.cli import add_data_flag, add_run_flags, make_parser, whole_number, whole_numbers
+from common.errors import UsageError
+
+
+def parse(
+    docstring: str | None,
+    argv: Sequence[str] | None,
+    names: Collection[str],
+    sections: Collection[str],
+) -> argparse.Namespace:
+    """The options; `names` and `sections` are those that may be chosen.
+
+    Raises UsageError for an experiment that there is not, and for choices that exclude each other.
+    """
+    parser = make_parser(docstring)
+    add = parser.add_argument
+    add("names", nargs="*", metavar="EXPERIMENT", help="experiments to train; --list shows them")
+    add("--list", action="store_true", help="print the experiments and stop")
+    add("--section", choices=sections, metavar="5.N",
+        help="a section's experiments, and those it compares them with")
+    add("--all", action="store_true", help="every experiment, at the document's length")
+    add("--quick", action="store_true",
+        help="shorter: 10,000 training images, fewer epochs (the default when no experiments are "
+             "chosen)")
+    add("--seeds", type=whole_numbers(0), metavar="N,N,…",
+        help="train each experiment from each of these random seeds (default: --seed alone)")
+    add("--jobs", type=whole_number(1), metavar="N",
+        help="experiments trained at the same time (default: one for each CPU core; under "
+             "torchrun one for each rank)")  # fmt: skip
+    add_data_flag(parser)
+    add_run_flags(parser, resumable=True)
+    options = parser.parse_args(argv)
+    _check(options, names)
+    options.quick = options.quick or not (options.names or options.section or options.all)
+    options.seeds = options.seeds or (options.seed,)
+    if options.jobs is None:
+        options.jobs = 1 if dist.is_torchelastic_launched() else torch.get_num_threads()
+    return options
+
+
+def _check(options: argparse.Namespace, names: Collection[str]) -> None:
+    for name in options.names:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]}?" if near else "--list shows them"
+            raise UsageError(f"no experiment {name!r}; {hint}")
+    if bool(options.names) + bool(options.section) + options.all > 1:
+        raise UsageError("names, --section and --all each choose experiments; give one of them")
+    if options.all and options.quick:
+        raise UsageError("--all trains at full length and --quick shorter; give one of them")

@@ -1,0 +1,65 @@
+"""The printed tables of document 5: the experiments, and what they came to."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from common.terminal import print_table
+from hyperparams.figures import values_by_group
+from hyperparams.results import (
+    TRAINING,
+    VALIDATION,
+    Result,
+    Results,
+    by_name,
+    differences,
+    median_seconds,
+)
+
+
+def print_contents(experiments: Mapping[str, Any], base: Any) -> None:
+    """Prints the chapter's table of experiments, and what each changes."""
+    rows = []
+    for name, one in experiments.items():
+        rows.append([one.section, name, one.epochs, differences(one, base)])
+    print_table(
+        "The experiments. The base is 784→1000→10 with ReLU, trained by Adam at rate 0.001 with "
+        "batches of 32, pixels ÷ 255",
+        ["", "experiment", "epochs", "changed"],
+        rows,
+    )
+
+
+def print_widths(section: str, results: Mapping[str, Result], hidden: bool) -> None:
+    """Prints the standard deviation of each group of parameters."""
+    groups = values_by_group(results, hidden)
+    rows = []
+    for name in results:
+        widths = [values[name] for values in groups.values()]
+        rows.append([name, *(f"{width.std():.3g}" if len(width) else "" for width in widths)])
+    header = ["experiment", *(group.replace(" ", "\n", 2) for group in groups)]
+    print_table(f"{section}: standard deviations", header, rows)
+
+
+def print_results(results: Results) -> None:
+    """Prints what every experiment came to after its last epoch: means over the seeds."""
+    rows = []
+    several = len(results) > 1
+    for name, found in by_name(results).items():
+        row: list[object] = [found[0].section, name, found[0].epochs]
+        for column in (TRAINING, VALIDATION):
+            values = [100 * one.last(column) for one in found]
+            row.append(f"{statistics.fmean(values):.1f}")
+            if several:
+                row.append(f"{statistics.stdev(values):.1f}" if len(values) > 1 else "")
+        rows.append([*row, f"{median_seconds(found):.1f}"])
+    spread = ["± %"] if several else []
+    if rows:
+        print_table(
+            "Accuracy after the last epoch, and seconds of training an epoch"
+            + (f": mean ± standard deviation of {len(results)} seeds" if several else ""),
+            ["", "experiment", "epochs", "train\n%", *spread, "val.\n%", *spread, "s"],
+            rows,
+        )
