@@ -1,1 +1,1 @@
-"""Times the documents' own ways against this project's, in pairs: `python -m benchmarks.fashion_cnn`."""
+"""Times the documents' own ways against this project's, in pairs."""
