@@ -159,5 +159,5 @@ def print_claims(verdicts: Sequence[Verdict]) -> None:
             rows,
         )
     for reason, ids in not_judged.items():
-        say(f"Not judged, for the document's settings are others: {', '.join(ids)} ({reason}).")
+        say(f"Not judged: {', '.join(ids)}. The document's run {reason}.")
     say()

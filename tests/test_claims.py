@@ -127,8 +127,8 @@ def test_what_was_not_judged_says_why(capsys: pytest.CaptureFixture[str]) -> Non
     print_claims(judge(claims, {"score": 0.5}, {"epochs": 1}))
     shown = " ".join(capsys.readouterr().out.split())
     assert "50% not judged" in shown, "measured, though not judged"
-    assert "9.1 (needs --epochs 6)" in shown
-    assert "9.1 (needs --compare)" in shown
+    assert "9.1. The document's run needs --epochs 6." in shown
+    assert "9.1. The document's run needs --compare." in shown
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

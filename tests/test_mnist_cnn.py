@@ -1,155 +1,262 @@
-"""Document 2's networks: shapes, counts and skips by hand, the story from end to end, and what a user may get wrong."""
+"""Document 2, networks: shapes and counts by hand, the chapter from end to end, wrong options."""
 
 from __future__ import annotations
 
 import csv
+import statistics
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.transforms.functional import normalize
 
-import mnist_cnn
-from common.report import count_multiplications
+from common.data import LabelledImages
+from common.layers import count_multiplications, count_parameters
 from mnist_cnn import (
     BRANCHES,
-    CLAIMS,
     NETWORKS,
+    READERS,
     Inception,
     ResidualBlock,
-    accuracy_without,
-    inception_blocks,
+    basic,
+    branch_uses,
+    by_channel,
+    inception,
     main,
     normalise,
-    reading_weights,
+    numbers_under_a_view,
+    ways_to_convolve,
 )
-from tests.conftest import Call, numbers, read_summary
+from reports.mnist_cnn import BRANCH_LAYERS, BY_HAND, CLAIMS, correlation, gain, output_shapes
+from tests.conftest import Call, make_run, numbers, read_summary
 
 SMALL = ("--limit", 600, "--epochs", 2, "--lr", 0.1)
+FIGURES = {"learning_curves", "misclassified", "confusion_matrix"}
 
 
 def test_parameters_by_hand() -> None:
     def conv(inputs: int, outputs: int, kernel: int) -> int:
         return inputs * outputs * kernel**2 + outputs
 
-    def block(c: int) -> int:
-        pool, one = conv(c, 24, 1), conv(c, 16, 1)
-        return pool + one + (one + conv(16, 24, 5)) + (one + conv(16, 24, 3) + conv(24, 24, 3))
+    def block(inputs: int) -> int:
+        pool, one = conv(inputs, 24, 1), conv(inputs, 16, 1)
+        five = one + conv(16, 24, 5)
+        three = one + conv(16, 24, 3) + conv(24, 24, 3)
+        return pool + one + five + three
 
+    residual = 2 * conv(16, 16, 3) + 2 * conv(32, 32, 3)
     expected = {
         "basic": conv(1, 10, 5) + conv(10, 20, 5) + 320 * 10 + 10,
         "inception": conv(1, 10, 5) + block(10) + conv(88, 20, 5) + block(20) + 1408 * 10 + 10,
-        "residual": conv(1, 16, 5) + 2 * conv(16, 16, 3) + conv(16, 32, 5) + 2 * conv(32, 32, 3) + 512 * 10 + 10,
+        "residual": conv(1, 16, 5) + conv(16, 32, 5) + residual + 512 * 10 + 10,
     }
-    assert {name: sum(p.numel() for p in network().parameters()) for name, network in NETWORKS.items()} == expected
+    assert {name: count_parameters(network()) for name, network in NETWORKS.items()} == expected
 
 
 def test_multiplications_by_hand() -> None:
     images = torch.zeros(1, 1, 28, 28)
-    assert count_multiplications(NETWORKS["basic"](), images) == 24 * 24 * 10 * 25 + 8 * 8 * 20 * 10 * 25 + 320 * 10
-    direct = nn.Conv2d(192, 32, 5, padding=2)
-    assert count_multiplications(direct, torch.zeros(1, 192, 28, 28)) == 120_422_400
+    by_hand = 24 * 24 * 10 * 25 + 8 * 8 * 20 * 10 * 25 + 320 * 10
+    assert count_multiplications(basic(), images) == by_hand
     grouped = nn.Conv2d(4, 8, 3, groups=2)
     assert count_multiplications(grouped, torch.zeros(1, 4, 5, 5)) == 8 * 3 * 3 * (2 * 9)
+
+
+def test_the_document_s_products_are_what_the_layers_multiply() -> None:
+    images = torch.zeros(1, 192, 28, 28)
+    counted = {name: count_multiplications(way, images) for name, way in ways_to_convolve().items()}
+    assert counted == {name: product for name, (_, product) in BY_HAND.items()}
+    assert counted == {"direct": 120_422_400, "bottleneck": 12_443_648}
+    shapes = {way(images).shape for way in ways_to_convolve().values()}
+    assert shapes == {(1, 32, 28, 28)}
+
+
+def test_the_shapes_in_the_chapter_s_comments() -> None:
+    for name, (first, second) in {
+        "basic": ((10, 12, 12), (20, 4, 4)),
+        "inception": ((88, 12, 12), (88, 4, 4)),
+        "residual": ((16, 12, 12), (32, 4, 4)),
+    }.items():
+        shapes = output_shapes(NETWORKS[name]())
+        assert (shapes["block1"], shapes["block2"], shapes["classify"]) == (first, second, (10,))
 
 
 def test_branches_stand_where_their_slices_say() -> None:
     torch.manual_seed(0)
     block = Inception(10)
-    images = torch.randn(2, 10, 12, 12)
-    together = block(images)
+    hidden = torch.randn(2, 10, 12, 12)
+    together = block(hidden)
     assert together.shape == (2, 88, 12, 12)
-    for branch, channels in zip(block.branches, BRANCHES.values(), strict=True):
-        assert torch.equal(together[:, channels], branch(images))
-    assert [*BRANCHES.values()][-1].stop == 88
+    for name, channels in BRANCHES.items():
+        assert torch.equal(together[:, channels], block.get_submodule(name)(hidden))
+    assert [name for name, _ in block.named_children()] == list(BRANCHES) == list(BRANCH_LAYERS)
+    assert list(BRANCHES.values())[-1].stop == 88
 
 
 def test_a_residual_block_adds_its_input() -> None:
     torch.manual_seed(0)
     block = ResidualBlock(4, 4)
-    images = torch.randn(2, 4, 6, 6)
-    change = block.conv2(torch.relu(block.conv1(images)))
-    assert torch.equal(block(images), torch.relu(images + change))
-    for convolution in (block.conv1, block.conv2):
-        nn.init.zeros_(convolution.weight)
-        nn.init.zeros_(convolution.bias)
-    assert torch.equal(block(images), torch.relu(images)), "with F = 0 the block is the identity, but for ReLU"
-    changed, left_out = ResidualBlock(4, 8, "transformed"), ResidualBlock(4, 8, "left out")
-    assert changed(images).shape == left_out(images).shape == (2, 8, 6, 6)
-    assert isinstance(changed.skip, nn.Conv2d)
-    assert left_out.skip is None
+    hidden = torch.randn(2, 4, 6, 6)
+    change = block.conv2(torch.relu(block.conv1(hidden)))
+    assert torch.equal(block(hidden), torch.relu(hidden + change))
+    for parameter in block.parameters():
+        nn.init.zeros_(parameter)
+    same = "with F = 0 the block is the identity, but for ReLU"
+    assert torch.equal(block(hidden), torch.relu(hidden)), same
+
+
+def test_where_the_channels_change_x_is_transformed_or_left_out() -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(2, 4, 6, 6)
+    for skip in ("transformed", "left out"):
+        block = ResidualBlock(4, 8, skip)
+        change = block.conv2(torch.relu(block.conv1(hidden)))
+        added = block.transform(hidden) if skip == "transformed" else 0
+        assert torch.equal(block(hidden), torch.relu(added + change))
+        assert block(hidden).shape == (2, 8, 6, 6)
+        assert isinstance(block.transform, nn.Conv2d) == (skip == "transformed")
 
 
 def test_normalising_is_torchvision_s() -> None:
     images = torch.randint(256, (3, 1, 28, 28), dtype=torch.uint8)
-    assert torch.allclose(normalise(images), normalize(images.float() / 255, [0.1307], [0.3081]), atol=1e-6)
+    theirs = normalize(images.float() / 255, [0.1307], [0.3081])
+    assert torch.allclose(normalise(images), theirs, atol=1e-6)
 
 
-def test_weights_are_read_by_branch() -> None:
-    network = NETWORKS["inception"]()
-    (first, convolution), (second, linear) = inception_blocks(network)
-    assert isinstance(first, Inception)
-    assert isinstance(second, Inception)
-    assert (convolution.weight.shape, linear.weight.shape) == ((20, 88, 5, 5), (10, 1408))
-    with torch.no_grad():
-        linear.weight.zero_()
-        linear.weight.view(10, 88, 4, 4)[:, 24:40] = 3
-    assert [reading_weights(linear, channels) for channels in BRANCHES.values()] == [0, 3, 0, 0]
-    logits = torch.zeros(1)
-
-    def keep(_: nn.Module, inputs: tuple[torch.Tensor], __: object) -> None:
-        nonlocal logits
-        logits = inputs[0]
-
-    hook = linear.register_forward_hook(keep)
-    accuracy_without(network, second, BRANCHES["1×1"], [(torch.rand(2, 1, 28, 28), torch.zeros(2))], torch.float32)
-    hook.remove()
-    silenced = logits.view(2, 88, 4, 4)
-    assert not silenced[:, 24:40].any()
-    assert silenced[:, :24].any()
-    assert not second._forward_hooks
+def test_a_view_shares_memory() -> None:
+    assert numbers_under_a_view().tolist() == [100, 101, 102, 103, 104, 105]
 
 
-@pytest.mark.parametrize("model", ["basic", "inception"])
-def test_the_story_leaves_a_complete_run(model: str, tmp_path: Path, call: Call) -> None:
-    code, out, _ = call(main, "--model", model, *SMALL, "--out-dir", tmp_path)
-    assert code == 0
-    figures = {"learning_curves", "confusion_matrix", "errors"} | ({"branches"} if model == "inception" else set())
-    assert {path.stem for path in tmp_path.glob("*.png")} == figures
-    summary = read_summary(tmp_path)
-    assert (summary["script"], summary["document"]) == ("mnist_cnn.py", 2)
+@pytest.mark.parametrize("weight", READERS.values(), ids=READERS)
+def test_weights_read_the_channels_that_they_are_said_to_read(weight: str) -> None:
+    """Zeroed by channel, they make the network blind to these channels and to no others."""
+    torch.manual_seed(0)
+    model = inception().to(memory_format=torch.channels_last)
+    reader = model.get_submodule(weight.removesuffix(".weight"))
+    assert isinstance(reader, nn.Conv2d | nn.Linear)
+    by_channel(model.get_parameter(weight))[:, BRANCHES["branch1x1"]] = 0
+    assert not reader.weight.all()
+
+    def read(hidden: Tensor) -> Tensor:
+        outputs: Tensor = reader(hidden if isinstance(reader, nn.Conv2d) else hidden.flatten(1))
+        return outputs
+
+    hidden = torch.rand(2, 88, 12, 12) if isinstance(reader, nn.Conv2d) else torch.rand(2, 88, 4, 4)
+    for branch, channels in BRANCHES.items():
+        changed = hidden.clone()
+        changed[:, channels] += 1
+        unmoved = torch.equal(read(changed), read(hidden))
+        assert unmoved == (branch == "branch1x1")
+
+
+def test_what_is_measured_of_each_branch(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    images = torch.randint(256, (20, 1, 28, 28), dtype=torch.uint8)
+    test = LabelledImages(images, torch.arange(20) % 10)
+    torch.manual_seed(run.seed)
+    model = inception()
+    weights = {name: by_channel(model.get_parameter(weight)) for name, weight in READERS.items()}
+    weights["block 2"][:] = 0
+    weights["block 2"][:, BRANCHES["branch1x1"]] = 3
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    uses = branch_uses(run, model, test)
+    assert list(uses) == list(READERS)
+    assert [list(block) for block in uses.values()] == [list(BRANCHES)] * 2
+    assert [gain(use) for use in uses["block 1"].values()] == [0, 0, 0, 0], "untrained"
+    assert [use["after"] for use in uses["block 2"].values()] == [0, 3, 0, 0]
+    lost = [use["lost"] for use in uses["block 2"].values()]
+    assert (lost[0], lost[2], lost[3]) == (0, 0, 0), "the layer reads none of these"
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]), "the study leaves the model as it was"
+
+
+def test_rank_correlation_of_a_block() -> None:
+    def block(gains: list[float], lost: list[float]) -> dict[str, dict[str, float]]:
+        pairs = zip(BRANCHES, gains, lost, strict=True)
+        return {name: {"before": 1, "after": 1 + gain, "lost": lost} for name, gain, lost in pairs}
+
+    assert correlation(block([0.1, 0.2, 0.3, 0.4], [1, 2, 3, 9])) == pytest.approx(1)
+    assert correlation(block([0.1, 0.2, 0.3, 0.4], [9, 3, 2, 1])) == pytest.approx(-1)
+    assert correlation(block([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 0])) == 0
+
+
+@pytest.fixture(scope="module", params=["basic", "inception"])
+def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder, named after its network, of a finished run; `out.txt` beside it is its output."""
+    folder: Path = tmp_path_factory.mktemp("digits") / request.param
+    with (folder.parent / "out.txt").open("w", encoding="utf-8") as file, redirect_stdout(file):
+        main(["--model", request.param, *map(str, SMALL), "--out-dir", str(folder)])
+    return folder
+
+
+def test_the_chapter_leaves_a_complete_run(finished: Path) -> None:
+    branches = {"branches"} if finished.name == "inception" else set()
+    assert {path.stem for path in finished.glob("*.png")} == FIGURES | branches
+    summary = read_summary(finished)
+    assert (summary["script"], summary["document"], summary["seed"]) == ("mnist_cnn.py", 2, 0)
     verdicts = {claim["id"]: claim["verdict"] for claim in summary["claims"]}
-    assert [*verdicts] == [claim.id for claim in CLAIMS]
-    reproduced = {"2.1c", "2.5a", "2.6a", "2.8"}
-    assert {claim for claim, verdict in verdicts.items() if verdict == "reproduced"} == reproduced
-    assert {claim for claim, verdict in verdicts.items() if verdict == "not reproduced"} == {"2.5b", "2.5c"}
-    with (tmp_path / "metrics.csv").open() as file:
+    assert list(verdicts) == [claim.id for claim in CLAIMS]
+    by_verdict = {
+        verdict: {name for name, given in verdicts.items() if given == verdict}
+        for verdict in ("reproduced", "not reproduced", "not run")
+    }
+    assert by_verdict["reproduced"] == {"2.1c", "2.5a", "2.6a", "2.8"}
+    assert by_verdict["not reproduced"] == {"2.5b", "2.5c"}
+    assert by_verdict["not run"] == {"2.1a", "2.1b", "2.6b"}
+    with (finished / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert float(rows[1]["train_loss"]) < float(rows[0]["train_loss"])
-    assert "12,443,648" in out
-    assert "24 + 16 + 24 + 24 = 88" in out
-    if model == "basic":
+    assert {"train_accuracy", "test_loss", "test_accuracy"} <= set(rows[0])
+    assert summary["metrics"]["test_accuracy"] == float(rows[-1]["test_accuracy"])
+    if finished.name == "basic":
         assert summary["metrics"]["test_accuracy"] > 0.5, "chance is 0.1"
     else:
         assert -1 <= summary["metrics"]["use_and_weight"] <= 1
+    weights = torch.load(finished / "model.pt", weights_only=True)
+    NETWORKS[finished.name]().load_state_dict(weights)
+
+
+def test_a_run_prints_its_arithmetic_and_ends_with_what_the_learner_came_for(
+    finished: Path,
+) -> None:
+    out = (finished.parent / "out.txt").read_text(encoding="utf-8")
+    before, ending = " ".join(out.split()).split("Your network named")
+    assert "2,408,448 + 10,035,200 = 12,443,648" in before
+    assert "24 + 16 + 24 + 24 = 88" in before
+    assert "What the document states" in before
+    assert "of 600 unseen digits correctly" in ending
+    assert "Open misclassified.png. Next: python mnist_cnn.py --model" in ending
 
 
 def test_all_side_by_side(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mnist_cnn, "report_network", lambda *_: None)  # its figures are the other test's
-    code, out, _ = call(main, "--model", "all", "--limit", 100, "--epochs", 1, "--seeds", "1,2", "--out-dir", tmp_path)
+    for figures in ("training", "mistakes", "draw_branches"):  # theirs are the other tests'
+        monkeypatch.setattr(f"reports.mnist_cnn.{figures}", lambda *_: "")
+    options = ("--model", "all", "--limit", 100, "--epochs", 1, "--seeds", "1,2")
+    code, out, _ = call(main, *options, "--out-dir", tmp_path)
     assert code == 0
     folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
     assert folders == {f"{name}-seed{seed}" for name in NETWORKS for seed in (1, 2)}
     assert (tmp_path / "comparison.png").exists()
     assert "467,200" in out
-    assert -1 <= numbers(tmp_path)["use_and_weight"] <= 1
+    assert "Most accurate, on average over 2 seeds" in " ".join(out.split())
+    found = numbers(tmp_path)
+    assert -1 <= found["use_and_weight"] <= 1
+    for name in NETWORKS:
+        last = []
+        for seed in (1, 2):
+            with (tmp_path / f"{name}-seed{seed}" / "metrics.csv").open() as file:
+                last.append(float(list(csv.DictReader(file))[-1]["test_accuracy"]))
+        assert found[f"{name}_test_accuracy"] == statistics.mean(last)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(("--model", "vgg"), "choose from"), (("--seeds", "0,1"), "--seeds belongs to --model all")],
+    [
+        (("--model", "vgg"), "choose from"),
+        (("--seeds", "0,1"), "--seeds belongs to --model all"),
+    ],
 )
 def test_a_value_that_cannot_work_ends_in_one_line(
     arguments: tuple[object, ...], words: str, refused: Callable[..., str]

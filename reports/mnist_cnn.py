@@ -1,0 +1,370 @@
+"""The claims, figures and tables of document 2's networks, from what `mnist_cnn.py` measures."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+from common.bounds import about, above, exactly
+from common.claims import Claim, OneOf
+from common.data import LabelledImages
+from common.figures import COLOURS, new_figure, save_figure
+from common.layers import count_multiplications, count_parameters, layer_table
+from common.metrics import confusion_matrix
+from common.rows import Row
+from common.runs import Run
+from common.terminal import print_table, say
+from reports.classification import (
+    comparison_figure,
+    confusion_figure,
+    learning_curves,
+    mistakes_figure,
+    right_and_confused,
+)
+
+NAMES = [str(digit) for digit in range(10)]
+
+# The options of the course's run, and of one with Inception blocks.
+COURSE = {"epochs": 10, "batch_size": 64, "lr": 0.01, "limit": None, "precision": "fp32"}
+INCEPTION = {**COURSE, "model": OneOf(("inception", "all"))}
+ALL_IMAGES = {"limit": None}
+
+CLAIMS = (
+    Claim("2.1a", "images to train on", "60,000",
+          "train_pictures", exactly(60_000), "{:,.0f}", ALL_IMAGES),
+    Claim("2.1b", "images to test on", "10,000",
+          "test_pictures", exactly(10_000), "{:,.0f}", ALL_IMAGES),
+    Claim("2.1c", "of 6 numbers, those that change with a view of them", "shared memory",
+          "shared_by_view", exactly(6), "{:.0f}"),
+    Claim("2.5a", "multiplications of a 5×5 convolution, 192→32 channels",
+          "5·5·32·192·28·28", "direct_multiplications", exactly(120_422_400), "{:,.0f}"),
+    Claim("2.5b", "multiplications by way of 16 channels", "12,433,648",
+          "bottleneck_multiplications", exactly(12_433_648), "{:,.0f}"),
+    Claim("2.5c", "by how much this is less", "reduced by 1/10",
+          "bottleneck_reduction", about(0.1, 0.02), "{:.1%}"),
+    Claim("2.6a", "channels out of an Inception block", "24·3 + 16",
+          "inception_channels", exactly(88), "{:.0f}"),
+    Claim("2.6b", "rank correlation of a branch's gain in weight and the accuracy lost "
+          "without it, minimum of the seeds", "a better branch gets more weight",
+          "use_and_weight", above(0), "{:+.2f}", INCEPTION),
+    Claim("2.8", "residual blocks whose output has another shape than their input",
+          "must stay the same", "residual_shape_changes", exactly(0), "{:.0f}"),
+)  # fmt: skip
+
+# The document's arithmetic for 28×28 pixels.
+BY_HAND = {
+    "direct": ("5·5·28·28·192·32", 5 * 5 * 28 * 28 * 192 * 32),
+    "bottleneck": (
+        "1·1·28·28·192·16 + 5·5·28·28·16·32",
+        1 * 1 * 28 * 28 * 192 * 16 + 5 * 5 * 28 * 28 * 16 * 32,
+    ),
+}
+BRANCH_LAYERS = {
+    "branch_pool": "average pooling, 1×1",
+    "branch1x1": "1×1",
+    "branch5x5": "1×1, 5×5",
+    "branch3x3": "1×1, 3×3, 3×3",
+}
+NEXT = {
+    "basic": "python mnist_cnn.py --model inception, which asks which branch is used.",
+    "inception": "python mnist_cnn.py --model residual, whose blocks add their input.",
+    "residual": "python mnist_cnn.py --model all, which compares the three networks.",
+    "all": "",
+}
+
+
+def digits(run: Run, training: LabelledImages, test: LabelledImages, pixels: Tensor) -> None:
+    """Prints how many images there are, and what normalising made of the training pixels."""
+    say(
+        f"{len(training):,} images to train on and {len(test):,} to test on. Normalised, the "
+        f"training pixels have mean {pixels.mean():.4f} and standard deviation {pixels.std():.4f}."
+    )
+    run.metrics |= {"train_pictures": len(training), "test_pictures": len(test)}
+
+
+def view(run: Run, numbers: Tensor) -> None:
+    """Prints what became of six numbers when 100 was added to a view of them."""
+    changed = int((numbers >= 100).sum())
+    say(
+        f"100 was added to a view of the numbers 0 to 5. The numbers are now {numbers.tolist()}: "
+        f"{changed} of {len(numbers)} changed."
+    )
+    run.metrics["shared_by_view"] = changed
+
+
+def costs(run: Run, ways: Mapping[str, nn.Module]) -> None:
+    """Counts and times the 5×5 convolution, `direct` and with a 1×1 `bottleneck` before it."""
+    images = torch.randn(8, 192, 28, 28)
+    seconds = median_seconds(ways, images)
+    rows, counted = [], {}
+    for name, (formula, product) in BY_HAND.items():
+        counted[name] = count_multiplications(ways[name], images[:1])
+        milliseconds = 1000 * seconds[name] / len(images)
+        rows.append([name, formula, product, counted[name], f"{milliseconds:.2f}"])
+    print_table(
+        "A 5×5 convolution from 192 to 32 channels of 28×28 pixels; the bottleneck has 16 channels",
+        ["way", "multiplications", "by hand", "counted", "ms an image"], rows,
+    )  # fmt: skip
+    share = counted["bottleneck"] / counted["direct"]
+    share_of_time = seconds["bottleneck"] / seconds["direct"]
+    say(
+        "The document prints 12,433,648 multiplications for the bottleneck and calls this reduced "
+        f"by 1/10. Its formula gives {28 * 28 * 192 * 16:,} + {5 * 5 * 28 * 28 * 16 * 32:,} = "
+        f"{BY_HAND['bottleneck'][1]:,}, which is {share:.1%} of the direct way: reduced by "
+        f"{1 - share:.1%}. The bottleneck takes {share_of_time:.0%} of the direct way's time."
+    )
+    run.metrics |= {f"{name}_multiplications": count for name, count in counted.items()}
+    run.metrics |= {"bottleneck_reduction": 1 - share, "bottleneck_time": share_of_time}
+
+
+def median_seconds(ways: Mapping[str, nn.Module], images: Tensor, rounds: int = 15) -> Row:
+    """The median seconds of each way's forward pass.
+
+    They are timed in turn, so that another program slows them all alike; a first round does not
+    count.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    with torch.inference_mode():
+        for _ in range(rounds + 1):
+            for name, way in ways.items():
+                start = time.perf_counter()
+                way(images)
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(timed[1:]) for name, timed in seconds.items()}
+
+
+def output_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Pushes an empty image through; the shape, without the batch, of what each module gives."""
+    names = {module: name for name, module in model.named_modules()}
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def record(module: nn.Module, _: object, output: Tensor) -> None:
+        shapes[names[module]] = tuple(output.shape[1:])
+
+    hooks = [module.register_forward_hook(record) for module in names]
+    with torch.inference_mode():
+        model(torch.zeros(1, 1, 28, 28))
+    for hook in hooks:
+        hook.remove()
+    return shapes
+
+
+def sides(shape: Sequence[int]) -> str:
+    """A shape as a person writes it: 16×12×12."""
+    return "×".join(str(size) for size in shape)
+
+
+def inception(run: Run, model: nn.Module) -> None:
+    """Prints what each branch of the first Inception block gives, and what comes after both."""
+    shapes = output_shapes(model)
+    branches = {name: shapes[f"block1.1.{name}"] for name in BRANCH_LAYERS}
+    print_table(
+        f"Inception: {sides(shapes['block1.0'])} goes into each branch of the first block",
+        ["branch", "layers", "output"],
+        [[name, BRANCH_LAYERS[name], sides(shape)] for name, shape in branches.items()],
+    )
+    channels = shapes["block1"][0]
+    terms = " + ".join(str(shape[0]) for shape in branches.values())
+    (features,) = model.get_parameter("classify.weight").shape[1:]
+    say(
+        f"Side by side: {terms} = {channels} channels. The second block's "
+        f"{sides(shapes['block2'])} are {features:,} numbers for the last layer."
+    )
+    run.metrics["inception_channels"] = channels
+
+
+def residual(run: Run, model: nn.Module, more_channels: Mapping[str, nn.Module]) -> None:
+    """Prints the shapes before and after residual blocks, of the network and with more channels."""
+    shapes = output_shapes(model)
+    rows: list[list[object]] = []
+    changes = 0
+    for place in ("block1", "block2"):
+        before, after = shapes[f"{place}.0"], shapes[f"{place}.1"]
+        changes += before != after
+        parameters = count_parameters(model.get_submodule(f"{place}.1"))
+        rows.append(["as it is", sides(before), sides(after), parameters])
+    example = torch.zeros(1, *shapes["block1.0"])
+    for skip, block in more_channels.items():
+        after = tuple(block(example).shape[1:])
+        rows.append([skip, sides(shapes["block1.0"]), sides(after), count_parameters(block)])
+    print_table(
+        "Residual blocks: where the channels change, x cannot be added as it is",
+        ["x is", "input", "output", "parameters"], rows,
+    )  # fmt: skip
+    run.metrics["residual_shape_changes"] = changes
+
+
+def layers(run: Run, models: Mapping[str, nn.Module]) -> None:
+    """Prints the layers of each network that the run trains, and how large the network is."""
+    example = torch.zeros(1, 1, 28, 28)
+    for name, model in models.items():
+        if run.options.model not in (name, "all"):
+            continue
+        rows = []
+        for layer, shape, parameters in layer_table(model, example):
+            rows.append([without_defaults(layer), shape.removeprefix("1×"), parameters])
+        title = f"The {name} network: what each layer makes of an image"
+        print_table(title, ["layer", "output", "parameters"], rows)
+        say(
+            f"The {name} network has {count_parameters(model):,} parameters and does "
+            f"{count_multiplications(model, example):,} multiplications for an image."
+        )
+    say()
+
+
+def without_defaults(layer: str) -> str:
+    """A layer as PyTorch prints it, without the options that nobody has chosen."""
+    for default in ("stride=(1, 1)", "padding=0", "dilation=1", "ceil_mode=False", "bias=True"):
+        layer = layer.replace(f", {default}", "")
+    return layer
+
+
+def training(run: Run) -> None:
+    """Loss and accuracy of each epoch, on training and on test images."""
+    last = run.history[-1]
+    learning_curves(
+        run.history,
+        run.file("learning_curves.png"),
+        title="Loss and accuracy by epoch: how far apart are training and test images?",
+        unseen="test",
+    )
+    run.metrics |= {
+        "train_loss": last["train_loss"],
+        "test_accuracy": last["test_accuracy"],
+        "seconds_per_epoch": statistics.median(row["seconds"] for row in run.history),
+    }
+
+
+def mistakes(run: Run, test: LabelledImages, logits: Tensor) -> str:
+    """Saves the most confident mistakes and the confusion matrix.
+
+    Returns what the learner came for, in two sentences.
+    """
+    labels = test.labels
+    mistakes_figure(test.images, labels, logits, NAMES, run.file("misclassified.png"))
+    counts = confusion_matrix(labels, logits.argmax(1), len(NAMES))
+    confusion_figure(counts, NAMES, run.file("confusion_matrix.png"))
+    return (
+        f"{right_and_confused(labels, logits, NAMES, 'digits')} Open misclassified.png. "
+        f"Next: {NEXT[run.options.model]}"
+    )
+
+
+def branches(run: Run, uses: Mapping[str, Mapping[str, Row]]) -> None:
+    """Prints and draws how strongly each branch is read, and the accuracy lost without it."""
+    rows: list[list[object]] = []
+    for place, block in uses.items():
+        for name, use in block.items():
+            rows.append([place, name, f"{use['before']:.4f}", f"{use['after']:.4f}",
+                         f"{100 * gain(use):+.1f}", f"{100 * use['lost']:.2f}"])  # fmt: skip
+    print_table(
+        "How strongly the next layer reads each branch, before and after training "
+        "(root mean square of its weights), and how much accuracy is lost without it",
+        ["Inception", "branch", "before", "after", "gain (%)", "lost (points)"], rows,
+    )  # fmt: skip
+    by_block = {place: correlation(block) for place, block in uses.items()}
+    words = ", ".join(f"{value:+.2f} in {place}" for place, value in by_block.items())
+    say(
+        f"Rank correlation of gain and lost accuracy: {words}. It is +1 where both put the "
+        "branches in the same order, -1 where the orders are opposite."
+    )
+    draw_branches(run, uses)
+    run.metrics["use_and_weight"] = statistics.mean(by_block.values())
+
+
+def draw_branches(run: Run, uses: Mapping[str, Mapping[str, Row]]) -> None:
+    """Saves each branch's gain in weight and the accuracy lost without it, for both blocks."""
+    title = "Inception: which branches gain weight in training, and which does the network need?"
+    figure, (gains, losses) = new_figure(title, 1, 2)
+    for number, (place, block) in enumerate(uses.items()):
+        places = [index + 0.4 * (number - 0.5) for index in range(len(block))]
+        for panel, values in (
+            (gains, [100 * gain(use) for use in block.values()]),
+            (losses, [100 * use["lost"] for use in block.values()]),
+        ):
+            bars = panel.bar(places, values, 0.4, color=COLOURS[number], label=place)
+            panel.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
+    for panel, label in (
+        (gains, "gain in weight (%)"),
+        (losses, "accuracy lost without the branch (points)"),
+    ):
+        labels = [BRANCH_LAYERS[name].replace(", ", "\n") for name in BRANCH_LAYERS]
+        panel.set_xticks(range(len(labels)), labels)
+        panel.set(xlabel="layers of the branch", ylabel=label)
+        panel.axhline(0, color="black", linewidth=0.8)
+        panel.margins(y=0.1)
+        panel.legend(title="Inception")
+    save_figure(figure, run.file("branches.png"))
+
+
+def gain(use: Row) -> float:
+    """By how much the next layer reads a branch more strongly after training, as a fraction."""
+    return use["after"] / use["before"] - 1
+
+
+def correlation(block: Mapping[str, Row]) -> float:
+    """Rank correlation, −1..1, of the branches' gain in weight and the accuracy lost without them.
+
+    0 where all are lost alike, so that there is no order.
+    """
+    gains = [gain(use) for use in block.values()]
+    losses = [use["lost"] for use in block.values()]
+    return 0.0 if len(set(losses)) == 1 else float(spearmanr(gains, losses).statistic)
+
+
+def comparison(
+    run: Run,
+    histories: Mapping[str, Sequence[Sequence[Row]]],
+    uses: Sequence[Mapping[str, Mapping[str, Row]]],
+    models: Mapping[str, nn.Module],
+) -> str:
+    """Prints and draws what each network reaches over the seeds, and what it costs.
+
+    Returns which network was the most accurate.
+    """
+    last = {name: [rows[-1]["test_accuracy"] for rows in runs] for name, runs in histories.items()}
+    example = torch.zeros(1, 1, 28, 28)
+    rows: list[list[object]] = []
+    sizes = {}
+    for name, runs in histories.items():
+        mean = statistics.mean(last[name])
+        seconds = statistics.median(row["seconds"] for history in runs for row in history)
+        parameters = count_parameters(models[name])
+        multiplications = count_multiplications(models[name], example)
+        rows.append([
+            name, f"{mean:.2%}", f"{min(last[name]):.2%}", f"{max(last[name]):.2%}",
+            f"{seconds:.1f}", parameters, multiplications,
+        ])  # fmt: skip
+        sizes[name] = f"{parameters:,} parameters,\n{multiplications / 1e6:.1f} M multiplications"
+        run.metrics[f"{name}_test_accuracy"] = mean
+        run.metrics[f"{name}_seconds_per_epoch"] = seconds
+    epochs, seeds = len(histories["basic"][0]), len(histories["basic"])
+    print_table(
+        f"Test accuracy after {epochs} epochs; seeds: {', '.join(map(str, run.options.seeds))}",
+        ["network", "mean", "min", "max", "s an epoch", "parameters", "multiplications"],
+        rows,
+    )  # fmt: skip
+    say("The course reports about 98, 98 to 99 and 99% after 10 epochs.")
+    comparison_figure(
+        histories,
+        run.file("comparison.png"),
+        title="Do Inception or residual blocks help, and what do they cost?",
+        column="test_accuracy",
+        label="test accuracy (%)",
+        sizes=sizes,
+    )
+    correlations = []
+    for blocks in uses:
+        correlations.append(statistics.mean(correlation(block) for block in blocks.values()))
+    run.metrics["use_and_weight"] = min(correlations)
+    best = max(last, key=lambda name: statistics.mean(last[name]))
+    average = f", on average over {seeds} seeds" if seeds > 1 else ""
+    return (
+        f"Most accurate{average}: {best} "
+        f"({statistics.mean(last[best]):.1%} of the test images). Open comparison.png."
+    )
