@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+
+# One thread, here and in the processes that tests start: threads of small computations that wait
+# for each other are many times slower on a busy machine. Before torch is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
