@@ -164,11 +164,14 @@ def main() -> None:
         "An epoch of 784→1000→10: training, accuracy on the training images, validation",
         alone("document", document_run, threads, False),
         alone("project", project_run, threads, True),
-        alone("project, one thread", project_run, 1, True),
+        *([alone("project, one thread", project_run, 1, True)] if options.limit is None else []),
         all_at_once,
         figures_of=dict,
         pairs=options.pairs,
+        warm_up=options.limit is None,
     )
+    if options.limit is not None:
+        return  # a try needs no second table
     title = "The same, four experiments one after the other or at once"
     compare(title, one, all_at_once, figures_of=dict, pairs=max(1, options.pairs // 2))
 

@@ -42,16 +42,21 @@ def pairs_from_command_line(description: str | None) -> int:
 
 
 def compare(
-    title: str, slow: Way, *fast: Way, figures_of: Callable[[Any], Mapping[str, float]], pairs: int
+    title: str,
+    slow: Way,
+    *fast: Way,
+    figures_of: Callable[[Any], Mapping[str, float]],
+    pairs: int,
+    warm_up: bool = True,
 ) -> None:
-    """Runs all ways in turn, once unmeasured first.
+    """Runs all ways in turn, with `warm_up` once unmeasured first.
 
     Prints the seconds and figures of each way, and the ratios of the slow way to the others.
     """
     ways = (slow, *fast)
     seconds: dict[str, list[float]] = {way.name: [] for way in ways}
     figures: dict[str, Mapping[str, float]] = {}
-    for pair in range(pairs + 1):
+    for pair in range(0 if warm_up else 1, pairs + 1):
         for way in ways:
             start = time.perf_counter()
             result = way.run()

@@ -104,7 +104,7 @@ def _judge_one(claim: Claim, metrics: Metrics, options: Mapping[str, object]) ->
     )
     different = _differences(claim.settings, options)
     if different:
-        reason = f"needs {', '.join(different)}"
+        reason = " and ".join(different)
         return Verdict(claim, measured, spread, "not run", reason)
     if measured is None:
         return Verdict(claim, None, None, "not reproduced", "nothing was measured")
@@ -114,8 +114,9 @@ def _judge_one(claim: Claim, metrics: Metrics, options: Mapping[str, object]) ->
 
 
 def _differences(settings: Mapping[str, object], options: Mapping[str, object]) -> list[str]:
-    """What a run's options would have to be, for each that is not the claim's setting."""
-    different = []
+    """How a run's options would have to differ: `with --epochs 6`, `without --limit`."""
+    added: list[str] = []
+    left_out: list[str] = []
     for name, needed in settings.items():
         given, flag = options.get(name), f"--{name.replace('_', '-')}"
         if isinstance(needed, OneOf):
@@ -125,14 +126,20 @@ def _differences(settings: Mapping[str, object], options: Mapping[str, object]) 
             missing = [str(value) for value in needed.values if value not in held]
             fits, accepted = not missing, ", ".join(missing)
         else:
-            fits, accepted = given == needed, str(needed)
-            if isinstance(needed, tuple):
-                accepted = ",".join(map(str, needed))
+            fits, accepted = given == needed, _as_typed(needed)
         if not fits and (needed is None or needed is False):
-            different.append(f"no {flag}")
+            left_out.append(flag)
         elif not fits:
-            different.append(flag if needed is True else f"{flag} {accepted}")
-    return different
+            added.append(f"{flag} {accepted}".strip())
+    return [f"{word} {' '.join(flags)}" for word, flags in
+            (("with", added), ("without", left_out)) if flags]  # fmt: skip
+
+
+def _as_typed(value: object) -> str:
+    """A setting as it is typed behind its flag."""
+    if value is True:
+        return ""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def print_claims(verdicts: Sequence[Verdict]) -> None:
@@ -159,5 +166,5 @@ def print_claims(verdicts: Sequence[Verdict]) -> None:
             rows,
         )
     for reason, ids in not_judged.items():
-        say(f"Not judged: {', '.join(ids)}. The document's run {reason}.")
+        say(f"Not judged: {', '.join(ids)}. To judge them, run {reason}.")
     say()

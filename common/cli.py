@@ -102,7 +102,7 @@ def add_shared_flags(
     add("--lr", type=positive_number, default=lr, metavar="RATE",
         help="learning rate of the main run (default %(default)s)")
     add("--precision", choices=("fp32", "bf16", "auto"), default="fp32",
-        help="arithmetic of training (default %(default)s)")
+        help="number format of training (default %(default)s)")
     add_run_flags(parser, resumable=True)
 
 

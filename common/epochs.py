@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 10.0
+PARTS = ("train", "val", "validation", "test", "unseen")  # of the data, before a number's name
 LOCK_SECONDS = 10.0  # how long a worker whose parent was killed may take to end
 
 
@@ -114,6 +115,9 @@ class Epochs:
         run.history = self._restore() if run.resume else []
         write_rows(run.file("metrics.csv"), run.history)
         saved = time.monotonic()
+        left = self.count - len(run.history)
+        if run.listener is None and left:
+            print(f"Training {run.name}, {left} epochs; its training loss is the mean of an epoch:")
         with progress_bar(quiet=run.listener is not None) as bar:
             steps = len(self.batches)
             task = bar.add_task(run.name, total=self.count * steps, note="")
@@ -135,10 +139,8 @@ class Epochs:
         if self.run.listener is not None:
             self.run.listener(epoch.row)
             return
-        numbers = [f"{name.replace('_', ' ')} {shown(name, value)}"
-                   for name, value in epoch.shown.items()]  # fmt: skip
-        line = "  ".join([*numbers, f"{epoch.row['seconds']:.1f} s"])
-        print(f"{self.run.name}: epoch {epoch.number}/{self.count}  {line}", flush=True)
+        line = f"epoch {epoch.number}/{self.count}  {in_words(epoch.shown)}"
+        print(f"{line}  {epoch.row['seconds']:.1f} s", flush=True)
 
     def _save(self) -> None:
         generator = self.batches.generator
@@ -173,6 +175,13 @@ class Epochs:
         return list(state["history"])
 
 
-def shown(name: str, value: float) -> str:
-    """A number as a line of progress shows it: a share of right answers as a percentage."""
-    return f"{value:.1%}" if name.endswith("accuracy") else f"{value:.3g}"
+def in_words(numbers: Row) -> str:
+    """The numbers of an epoch as a line shows them: `loss: train 0.61, val 0.42`."""
+    by_quantity: dict[str, list[str]] = {}
+    for name, value in numbers.items():
+        part, _, quantity = name.partition("_")
+        if part not in PARTS:
+            part, quantity = "", name
+        shown = f"{value:.1%}" if quantity == "accuracy" else f"{value:.3g}"
+        by_quantity.setdefault(quantity.replace("_", " "), []).append(f"{part} {shown}".strip())
+    return "  ".join(f"{name}: {', '.join(values)}" for name, values in by_quantity.items())

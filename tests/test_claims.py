@@ -75,24 +75,25 @@ def test_infinity_is_judged_but_not_written() -> None:
     ("settings", "options", "reason"),
     [
         ({"epochs": 6}, {"epochs": 6}, ""),
-        ({"epochs": 6}, {"epochs": 1}, "needs --epochs 6"),
-        ({"limit": None}, {"limit": 10}, "needs no --limit"),
-        ({"batch_norm": False}, {"batch_norm": True}, "needs no --batch-norm"),
-        ({"compare": True}, {"compare": False}, "needs --compare"),
+        ({"epochs": 6}, {"epochs": 1}, "with --epochs 6"),
+        ({"limit": None}, {"limit": 10}, "without --limit"),
+        ({"batch_norm": False}, {"batch_norm": True}, "without --batch-norm"),
+        ({"compare": True}, {"compare": False}, "with --compare"),
         (
             {"model": OneOf(("inception", "all"))},
             {"model": "basic"},
-            "needs --model inception or all",
+            "with --model inception or all",
         ),
         ({"model": OneOf(("inception", "all"))}, {"model": "all"}, ""),
         (
             {"experiments": Including(("a", "b"))},
             {"experiments": ["a", "c"]},
-            "needs --experiments b",
+            "with --experiments b",
         ),
         ({"experiments": Including(("a", "b"))}, {"experiments": ("b", "c", "a")}, ""),
-        ({"widths": (8, 9)}, {"widths": (8,)}, "needs --widths 8,9"),
-        ({"epochs": 6, "lr": 0.1}, {"epochs": 1, "lr": 1}, "needs --epochs 6, --lr 0.1"),
+        ({"epochs": 6, "limit": None}, {"limit": 9}, "with --epochs 6 and without --limit"),
+        ({"widths": (8, 9)}, {"widths": (8,)}, "with --widths 8,9"),
+        ({"epochs": 6, "lr": 0.1}, {"epochs": 1, "lr": 1}, "with --epochs 6 --lr 0.1"),
     ],
 )
 def test_other_settings_are_not_judged_and_named(
@@ -127,8 +128,8 @@ def test_what_was_not_judged_says_why(capsys: pytest.CaptureFixture[str]) -> Non
     print_claims(judge(claims, {"score": 0.5}, {"epochs": 1}))
     shown = " ".join(capsys.readouterr().out.split())
     assert "50% not judged" in shown, "measured, though not judged"
-    assert "9.1. The document's run needs --epochs 6." in shown
-    assert "9.1. The document's run needs --compare." in shown
+    assert "9.1. To judge them, run with --epochs 6." in shown
+    assert "9.1. To judge them, run with --compare." in shown
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

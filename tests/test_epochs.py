@@ -13,6 +13,7 @@ from torch import nn
 import common.epochs
 from common.checkpoint import FORMAT, save_tensors
 from common.data import InMemoryDataset, make_loader
+from common.epochs import in_words
 from common.errors import Diverged, UsageError
 from common.rows import Row
 from common.runs import Run
@@ -167,12 +168,21 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
+def test_numbers_of_an_epoch_fit_a_line() -> None:
+    row = {"train_loss": 0.61136, "train_accuracy": 0.85512, "val_loss": 0.4, "val_accuracy": 1.0}
+    assert in_words(row) == "loss: train 0.611, val 0.4  accuracy: train 85.5%, val 100.0%"
+    row = {"unseen_median_error": 12.345, "mse": 2}
+    assert in_words(row) == "median error: unseen 12.3  mse: 2"
+
+
 def test_without_a_terminal_each_epoch_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with make_run(tmp_path) as run:
         train(run, 3)
     captured = capsys.readouterr()
-    assert [line.split()[2] for line in captured.out.splitlines()] == ["1/3", "2/3", "3/3"]
-    assert all("train loss" in line and "mse" not in line for line in captured.out.splitlines())
+    heading, *lines = captured.out.splitlines()
+    assert "script, 3 epochs" in heading
+    assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
+    assert all("loss: train" in line and "mse" not in line for line in lines)
     assert captured.err == ""

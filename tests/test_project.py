@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
-import subprocess
-import sys
 import tomllib
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -56,50 +52,6 @@ def exists(chapter: ModuleType, name: str) -> bool:
             return False
         where = getattr(where, part)
     return True
-
-
-COMMANDS = (
-    "fashion_cnn.py --limit 200 --epochs 1",
-    "mnist_mlp.py --source tensor --limit 200 --epochs 1",
-    "mnist_cnn.py --limit 200 --epochs 1",
-    "rnn_demo.py --limit 20 --seeds 0",
-    "fmnist_hyperparams.py hidden-0 --limit 50",
-)
-
-
-def test_scripts_as_commands(tmp_path: Path) -> None:
-    """In another folder, where they make runs/, all at once; line_regression.py has its own."""
-    # On one thread each: several that wait for each other's threads are many times slower.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    processes = {}
-    for command in COMMANDS:
-        script, *arguments = command.split()
-        processes[script] = subprocess.Popen(
-            [sys.executable, str(PROJECT / script), *arguments], cwd=tmp_path,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
-    for script, process in processes.items():
-        out, err = process.communicate()
-        assert (process.returncode, err) == (0, ""), script
-        assert "What the document states, and what this run measured" in out
-        (folder,) = (tmp_path / "runs" / Path(script).stem).iterdir()
-        assert (folder / "summary.json").exists()
-        assert out.rstrip().endswith(folder.name), "the last line says where everything is"
-        assert max(len(line) for line in out.splitlines() if "epoch" not in line) <= 80 + len(
-            str(folder)
-        )
-
-
-BENCHMARKS = sorted(path.stem for path in (PROJECT / "benchmarks").glob("[a-oq-z]*.py"))
-
-
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_a_benchmark_starts(benchmark: str) -> None:
-    """On few examples: its figures show that both ways did the same work."""
-    command = [sys.executable, "-m", f"benchmarks.{benchmark}", "--pairs", "1", "--limit", "200"]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "÷" in done.stdout
 
 
 def test_every_script_of_the_project_is_declared() -> None:
