@@ -117,7 +117,8 @@ class Epochs:
         saved = time.monotonic()
         left = self.count - len(run.history)
         if run.listener is None and left:
-            print(f"Training {run.name}, {left} epochs; its training loss is the mean of an epoch:")
+            epochs = "1 epoch" if left == 1 else f"{left} epochs"
+            print(f"Training {run.name} for {epochs} (its training loss: the mean during an epoch)")
         with progress_bar(quiet=run.listener is not None) as bar:
             steps = len(self.batches)
             task = bar.add_task(run.name, total=self.count * steps, note="")

@@ -182,7 +182,7 @@ def test_without_a_terminal_each_epoch_is_one_line(
         train(run, 3)
     captured = capsys.readouterr()
     heading, *lines = captured.out.splitlines()
-    assert "script, 3 epochs" in heading
+    assert heading.startswith("Training script for 3 epochs")
     assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
     assert all("loss: train" in line and "mse" not in line for line in lines)
     assert captured.err == ""
