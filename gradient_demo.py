@@ -1,20 +1,22 @@
-"""Document 2, its gradients: three ways of descent, critical points, and gradients that vanish.
+"""Document 2, gradients: batch sizes, critical points, vanishing gradients.
 
     python gradient_demo.py
 
-You learn what an update costs and gains with all samples, with one or with 64 of them; what the
-Hessian says about a point where the gradient is zero, and how a descent leaves a saddle; why the
-first layers of a deep network get no gradient, and what a skip connection changes.
+You learn how long an update takes and how far it lowers the loss, with all
+samples, with one or with 64 of them; what the Hessian says about a point where
+the gradient is zero, and how gradient descent leaves a saddle; why the first
+layers of a deep network get almost no gradient, and why skip connections help.
 
-Measured on two cores, in about a minute (seeds 0 to 4): with all samples a loss of 0.35 takes 7 to
-20 times as long as with 64. The rule of eigenvalues gives no answer for two of sixteen critical
-points. In 40 plain layers the gradient of the first is at most 4e-15 times that of the last; in 40
-residual layers it is 0.6 to 1.5 times that of the last.
+Measured on two cores, in about a minute (seeds 0 to 4):
+* A loss of 0.35 takes 7 to 20 times as long with all samples as with 64.
+* The eigenvalues give no answer for two of sixteen critical points.
+* 40 layers, gradient of the first ÷ last: plain ≤ 4e-15, residual 0.6 to 1.5.
 
-The document, notes on the PyTorch course of the lecturer 刘二大人, leaves the settings open. Chosen
-here: MNIST and a network 784→32→10 with tanh, whose second derivatives exist everywhere; learning
-rates 0.5 for all samples, 0.01 for one and 0.1 for 64, the best of three each in a trial on 2,000
-images; for the deep networks 32 units a layer, with ReLU.
+The document (document 2 of five) is notes on 刘二大人's PyTorch course. The
+notes do not give the settings. Used here: MNIST and a network 784→32→10 with
+tanh, whose second derivatives exist everywhere; learning rates 0.5 (all), 0.01
+(one) and 0.1 (64 samples), each the best of three in a trial on 2,000 images;
+deep networks with 32 units per layer and ReLU.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
@@ -38,7 +40,7 @@ from common.device import seed_everything
 from common.rows import Row
 from common.runs import Run
 from common.start import start_run
-from common.terminal import say, track
+from common.terminal import track
 from common.training import accuracy_on, evaluate, train_one_epoch
 from reports import gradient_demo as report
 
@@ -69,7 +71,7 @@ def small_network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(784, 32), nn.Tanh(), nn.Linear(32, 10))  # B×784 → B×32 → B×10
 
 
-# 3. Three ways of descent: all samples, one sample, or 64 samples for each update
+# 3. Training: gradient descent with all samples, one sample, or 64 samples for each update
 
 
 @dataclass(frozen=True)
@@ -81,27 +83,26 @@ class Experiment:
     updates: int
 
 
-Trained = tuple[nn.Module, list[Row]]  # a model, and a row for each update that was scored
+Trained = tuple[nn.Module, list[Row]]  # a model, and a row for each evaluation
 EXPERIMENTS = {
     "all samples": Experiment(60_000, 0.5, 120),
     "one sample": Experiment(1, 0.01, 30_000),
     "64 samples": Experiment(64, 0.1, 10_000),
 }
-GOAL = 0.35  # a loss over all training images: how long does each way take to reach it?
-SCORED = 40  # times that a descent is scored, at equal distances on a logarithmic axis
+GOAL = 0.35  # a loss over all training images: how long does each batch size take to reach it?
+SCORED = 40  # how often each training is evaluated, evenly spaced on a logarithmic axis
 
 
 def compare_descents(run: Run, training: Digits, test: Digits) -> dict[str, Trained]:
-    """Trains the same network in each of the three ways."""
+    """Trains the same network with each of the three batch sizes."""
     trained = {}
     for name, experiment in EXPERIMENTS.items():
-        trained[name] = descend(run, experiment, training, test)
-        say(f"{name}: {experiment.updates:,} updates done")
+        trained[name] = descend(run, name, experiment, training, test)
     return trained
 
 
-def descend(run: Run, experiment: Experiment, training: Digits, test: Digits) -> Trained:
-    """Trains the small network, and times its updates; the scoring is not timed."""
+def descend(run: Run, name: str, experiment: Experiment, training: Digits, test: Digits) -> Trained:
+    """Trains the small network, and times its updates without the evaluations in between."""
     seed_everything(run.seed)
     model = small_network().to(run.device)
     loss_function = nn.CrossEntropyLoss()
@@ -110,7 +111,7 @@ def descend(run: Run, experiment: Experiment, training: Digits, test: Digits) ->
     scored_at = {round(number) for number in np.geomspace(1, experiment.updates, SCORED)}
     history: list[Row] = []
     samples, seconds = 0, 0.0
-    for update in track(range(1, experiment.updates + 1), f"batch size {experiment.batch_size:,}"):
+    for update in track(range(1, experiment.updates + 1), f"{name}, updates"):
         chosen = next(choices)
         start = time.perf_counter()
         images, labels = training.images[chosen], training.labels[chosen]
@@ -132,13 +133,13 @@ def descend(run: Run, experiment: Experiment, training: Digits, test: Digits) ->
 
 
 def choose_samples(count: int, batch_size: int, run: Run) -> Iterator[Tensor | slice]:
-    """For each update the places of its samples, without end; each epoch has another order."""
+    """Yields the sample indices of each update, without end; every epoch in a new order."""
+    if batch_size >= count:
+        while True:
+            yield slice(None)  # all samples, without copying them
     generator = torch.Generator().manual_seed(run.seed)
-    while batch_size < count:
-        order = torch.randperm(count, generator=generator).to(run.device)
-        yield from order.split(batch_size)
     while True:
-        yield slice(None)  # all samples, without copying them
+        yield from torch.randperm(count, generator=generator).to(run.device).split(batch_size)
 
 
 # 4. Critical points: where the gradient is zero, the Hessian's eigenvalues say what it is
@@ -186,7 +187,6 @@ def classify_points() -> list[tuple[str, Tensor, Tensor, str, str]]:
     points = []
     for name, function in FUNCTIONS.items():
         for point in critical_points(function):
-            # The Hessian holds the second derivatives: it is the Jacobian of the gradient.
             eigenvalues = torch.linalg.eigvalsh(jacrev(grad(function))(point))
             answers = by_the_rule(eigenvalues), by_the_values(function, point)
             points.append((name, point, eigenvalues, *answers))
@@ -194,16 +194,18 @@ def classify_points() -> list[tuple[str, Tensor, Tensor, str, str]]:
 
 
 def critical_points(function: Function) -> list[Tensor]:
-    """Where the gradient is zero, for |x|, |y| < 5: Newton's method from 64 places at once."""
+    """Where the gradient is zero, for |x|, |y| < 5: Newton's method from 64 starts at once."""
     axis = torch.linspace(-4.5, 4.5, 8, dtype=torch.float64)
     points = torch.cartesian_prod(axis, axis)
-    slopes_at, curvatures_at = vmap(grad(function)), vmap(jacrev(grad(function)))
+    # grad: the gradient; jacrev of it: the Hessian; vmap: for all 64 points at once.
+    gradients_at, hessians_at = vmap(grad(function)), vmap(jacrev(grad(function)))
     for _ in range(60):
-        slopes, curvatures = slopes_at(points), curvatures_at(points)  # 64×2, 64×2×2
-        points = points - torch.linalg.lstsq(curvatures, slopes[..., None]).solution[..., 0]
-    arrived = (slopes_at(points).norm(dim=1) < 1e-6) & (points.abs().amax(dim=1) < 5)
+        gradients, hessians = gradients_at(points), hessians_at(points)  # 64×2, 64×2×2
+        # Newton's step; lstsq also works where the Hessian has no inverse.
+        points = points - torch.linalg.lstsq(hessians, gradients[..., None]).solution[..., 0]
+    arrived = (gradients_at(points).norm(dim=1) < 1e-6) & (points.abs().amax(dim=1) < 5)
     found: list[Tensor] = []
-    for point in points[arrived]:
+    for point in points[arrived]:  # several starts reach the same point; keep one
         if all((point - other).norm() >= 0.05 for other in found):
             found.append(point)
     return found
@@ -220,7 +222,7 @@ def by_the_rule(eigenvalues: Tensor) -> str:
 
 
 def by_the_values(function: Function, point: Tensor) -> str:
-    """What the values on a small circle around a point make it."""
+    """Minimum, maximum or saddle, from the function's values on a small circle around the point."""
     angles = torch.linspace(0, 2 * math.pi, 361, dtype=torch.float64)
     circle = point + 0.1 * torch.stack([angles.cos(), angles.sin()], 1)
     differences = vmap(function)(circle) - function(point)
@@ -238,30 +240,29 @@ def extreme_eigenvalues(model: nn.Module, data: Digits) -> tuple[float, float, f
     parameters = list(model.parameters())
     sizes = [parameter.numel() for parameter in parameters]
     loss = nn.functional.cross_entropy(model(data.images[:2000]), data.labels[:2000])
-    slopes = torch.autograd.grad(loss, parameters, create_graph=True)
+    gradient = torch.autograd.grad(loss, parameters, create_graph=True)
 
-    def product(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def hessian_times(vector: np.typing.NDArray[np.float64]) -> np.typing.NDArray[np.float64]:
         pieces = torch.from_numpy(vector.astype(np.float32)).to(loss.device).split(sizes)
-        along = [piece.view_as(slope) for piece, slope in zip(pieces, slopes, strict=True)]
-        change = torch.autograd.grad(slopes, parameters, along, retain_graph=True)
-        return torch.cat([piece.flatten() for piece in change]).cpu().double().numpy()
+        along = [piece.view_as(part) for piece, part in zip(pieces, gradient, strict=True)]
+        product = torch.autograd.grad(gradient, parameters, along, retain_graph=True)
+        return torch.cat([part.flatten() for part in product]).cpu().double().numpy()
 
     start = np.random.default_rng(0).normal(size=sum(sizes))
-    hessian = LinearOperator((start.size, start.size), matvec=product, dtype=np.float64)
+    hessian = LinearOperator((start.size, start.size), matvec=hessian_times, dtype=np.float64)
     ends = eigsh(hessian, 2, which="BE", v0=start, tol=1e-3, maxiter=300, return_eigenvectors=False)
-    norm = torch.cat([slope.detach().flatten() for slope in slopes]).norm().item()
+    norm = torch.cat([part.detach().flatten() for part in gradient]).norm().item()
     return float(ends.min()), float(ends.max()), norm
 
 
 # 5. Leaving a saddle: with the exact gradient, and with noise
 
-NOISE = 0.3  # standard deviation of what is added to each number of the gradient
-BESIDE = (1e-6, 1.0)  # almost on the line along which exact gradients lead into the saddle
+NOISE = 0.3  # standard deviation of the noise added to each number of the gradient
+BESIDE = (1e-6, 1.0)  # almost on the line x = 0, on which the exact gradient leads to the saddle
 
 
 def try_to_escape(run: Run) -> dict[str, Tensor]:
-    """Paths on the double well: 20 noisy ones each from its saddle and from a minimum (20×201×2),
-    two from beside the saddle (201×2)."""
+    """Paths (201×2): 20 from the saddle, 20 from a minimum, one exact and one noisy beside it."""
     return {
         "from the saddle": torch.stack([walk((0, 0), NOISE, seed) for seed in range(20)]),
         "from a minimum": torch.stack([walk((1, 0), NOISE, seed) for seed in range(20)]),
@@ -273,21 +274,21 @@ def try_to_escape(run: Run) -> dict[str, Tensor]:
 def walk(start: tuple[float, float], noise: float, seed: int) -> Tensor:
     """200 updates on the double well, each gradient with normal noise; the path (201×2)."""
     generator = torch.Generator().manual_seed(seed)
-    slope_at = grad(double_well)
+    gradient_at = grad(double_well)
     point = torch.tensor(start, dtype=torch.float64)
     path = [point]
     for _ in range(200):
-        push = noise * torch.randn(2, generator=generator, dtype=torch.float64)
-        point = point - 0.05 * (slope_at(point) + push)
+        disturbance = noise * torch.randn(2, generator=generator, dtype=torch.float64)
+        point = point - 0.05 * (gradient_at(point) + disturbance)
         path.append(point)
     return torch.stack(path)
 
 
-# 6. Vanishing gradients: what reaches the first layer of a deep network, and how it learns
+# 6. Vanishing gradients: what reaches the first layer of a deep network, and does it learn?
 
 WIDTH, DEPTHS = 32, (2, 5, 10, 20, 40)
 TRAINED_UPDATES, TRAINED_LR = 600, 0.005
-VANISHED = 0.01  # of the gradient that the first layer gets when it is the only one
+VANISHED = 0.01  # a gradient below 1% of its value in a one-layer network counts as vanished
 
 
 class Layer(nn.Module):
@@ -309,29 +310,27 @@ class Layer(nn.Module):
 
 def deep_network(depth: int, residual: bool) -> nn.Sequential:
     """784→32, `depth` layers of 32, 32→10; plain and residual ones have equally many parameters."""
-    first = nn.Linear(784, WIDTH)  # made before the layers, for it draws its random numbers first
+    input_layer = nn.Linear(784, WIDTH)  # created first: it draws its random numbers first
     layers = [Layer(residual) for _ in range(depth)]
-    return nn.Sequential(first, *layers, nn.Linear(WIDTH, 10))
+    return nn.Sequential(input_layer, *layers, nn.Linear(WIDTH, 10))
 
 
 def gradient_norms(model: nn.Sequential, data: Digits) -> list[float]:
-    """The norm of the loss's gradient for each deep layer's weights, first to last; 256 samples."""
+    """The norm of the loss's gradient on 256 samples: for the weights of each 32→32 layer, first to
+    last (without the input and output layer)."""
     loss = nn.functional.cross_entropy(model(data.images[:256]), data.labels[:256])
     weights = [layer.linear.weight for layer in model if isinstance(layer, Layer)]
-    return [slope.norm().item() for slope in torch.autograd.grad(loss, weights)]
+    return [gradient.norm().item() for gradient in torch.autograd.grad(loss, weights)]
 
 
 def compare_depths(run: Run, training: Digits) -> list[tuple[str, int, list[float], list[float]]]:
-    """For each deep network (kind, layers, gradient norms by layer at the start, losses)."""
+    """For each deep network (kind, layers, gradient norms before training, losses in training)."""
     networks = []
-    for kind in ("plain", "residual"):
-        for depth in DEPTHS:
-            seed_everything(run.seed)
-            model = deep_network(depth, residual=kind == "residual").to(run.device)
-            gradients = gradient_norms(model, training)
-            losses = train_deep(run, model, training)
-            networks.append((kind, depth, gradients, losses))
-            say(f"{kind} network of {depth} layers: {len(losses)} updates done")
+    for kind, depth in track([*product(("plain", "residual"), DEPTHS)], "deep networks"):
+        seed_everything(run.seed)
+        model = deep_network(depth, residual=kind == "residual").to(run.device)
+        gradients = gradient_norms(model, training)
+        networks.append((kind, depth, gradients, train_deep(run, model, training)))
     return networks
 
 
@@ -342,8 +341,8 @@ def train_deep(run: Run, model: nn.Module, training: Digits) -> list[float]:
     batches = make_loader(data, 64, shuffle=True, seed=run.seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=TRAINED_LR)
     losses: list[float] = []
-    train_one_epoch(model, track(batches, "updates", len(batches)), nn.CrossEntropyLoss(),
-                    optimizer, after_step=lambda _, loss: losses.append(loss.item()))  # fmt: skip
+    train_one_epoch(model, batches, nn.CrossEntropyLoss(), optimizer,
+                    after_step=lambda _, loss: losses.append(loss.item()))  # fmt: skip
     return losses
 
 
@@ -367,7 +366,7 @@ def residual_derivative_error(run: Run) -> float:
     return float((difference - torch.eye(WIDTH)).detach().abs().max())
 
 
-# 7. The chapter
+# 7. Options and main
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -393,7 +392,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         networks = compare_depths(run, training)
         report.depths(run, networks)
         finding = report.added_layers(run, add_layers(run, training), VANISHED)
-        run.finish(2, report.CLAIMS, report.ending(histories, GOAL, networks, finding))
+        ending = report.ending(histories, GOAL, networks, finding)
+        run.finish(document=2, claims=report.CLAIMS, ending=ending)
 
 
 if __name__ == "__main__":

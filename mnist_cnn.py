@@ -1,19 +1,23 @@
-"""Document 2, networks: a basic CNN, Inception and residual blocks name handwritten digits.
+"""Document 2, networks: three convolutional networks classify digits.
 
-    python mnist_cnn.py                     the basic network
-    python mnist_cnn.py --model inception   the one with Inception blocks (or: residual)
-    python mnist_cnn.py --model all         all three compared (--seeds 0,1,2 for several seeds)
+    python mnist_cnn.py                    the basic network
+    python mnist_cnn.py --model inception  with Inception blocks
+    python mnist_cnn.py --model residual   with residual blocks
+    python mnist_cnn.py --model all        all three (--seeds 0,1,2 for several)
 
-You learn how a network is trained on batches of images, what a 1×1 convolution saves, how a block
-of four branches lets training choose between them, and how a block adds its input to its output.
+You learn how a network is trained on batches of images, what a 1×1 convolution
+saves, how a block of four branches lets training choose between them, and how a
+block adds its input to its output.
 
-Measured on two cores: 98.7% of the 10,000 test images after 10 epochs of the basic network
-(min 98.3%, max 98.9%), 98.7% with Inception blocks (98.5%, 98.9%), 99.0% with residual blocks
-(98.9%, 99.1%), each the mean of seeds 0 to 4. An epoch takes about 6, 31 and 11 seconds.
+Measured: test accuracy after 10 epochs, mean (min, max) of seeds 0 to 4:
+    basic       98.7% (98.3, 98.9)    6 s per epoch on two cores
+    inception   98.7% (98.5, 98.9)   31 s
+    residual    99.0% (98.9, 99.1)   11 s
 
-The document is notes on the PyTorch course of the lecturer 刘二大人. They leave out the sizes of
-the layers, the learning rate 0.01, the momentum 0.5 and the 10 epochs: these are the course's. As
-there, ReLU stands after max-pooling, and the test images are scored after every epoch.
+The document (document 2 of five) is notes on the PyTorch course of the lecturer
+刘二大人. The notes do not give the layer sizes, the learning rate 0.01, the
+momentum 0.5 and the 10 epochs; these come from the course. As there, ReLU comes
+after max-pooling, and the test images are scored after every epoch.
 """
 
 from __future__ import annotations
@@ -43,7 +47,6 @@ MEAN, STANDARD_DEVIATION = 0.1307, 0.3081  # of the training images' pixels, 0..
 
 # 1. The data: 60,000 images to train on and 10,000 to test on, 28×28 grey pixels, ten digits
 
-
 def load_digits(options: argparse.Namespace) -> tuple[LabelledImages, LabelledImages]:
     """MNIST's training images and its test images."""
     training = load_images("MNIST", "train", options.data_dir, options.limit)
@@ -56,16 +59,7 @@ def normalise(images: Tensor) -> Tensor:
     return (images.float() / 255 - MEAN) / STANDARD_DEVIATION
 
 
-def numbers_under_a_view() -> Tensor:
-    """The numbers 0 to 5, after 100 was added to a view of them."""
-    numbers = torch.arange(6)
-    view = numbers.view(2, -1)  # 2×3: -1 stands for the size that fits
-    view += 100
-    return numbers
-
-
 # 2. The model: the sides shrink 28 → 12 → 4; an Inception or residual block keeps them
-
 
 def convolution(inputs: int, outputs: int) -> nn.Sequential:
     """B×inputs×S×S → B×outputs×(S−4)/2×(S−4)/2: a 5×5 convolution, then max-pooling."""
@@ -73,7 +67,7 @@ def convolution(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Inception(nn.Module):
-    """Four branches read the same input; their outputs stand side by side."""
+    """Four branches read the same input; their output channels are concatenated."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -106,9 +100,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:  # B×inputs×S×S
         change = self.conv2(torch.relu(self.conv1(hidden)))  # B×outputs×S×S
-        if self.skip != "left out":
-            change = self.transform(hidden) + change  # B×outputs×S×S
-        return torch.relu(change)
+        total = change if self.skip == "left out" else self.transform(hidden) + change
+        return torch.relu(total)  # B×outputs×S×S
 
 
 class DigitsCNN(nn.Module):
@@ -121,9 +114,10 @@ class DigitsCNN(nn.Module):
         self.classify = nn.Linear(features, 10)
 
     def forward(self, images: Tensor) -> Tensor:  # B×1×28×28
-        hidden = self.block1(images)  # B×10×12×12; inception 88 channels, residual 16
-        hidden = self.block2(hidden)  # B×20×4×4; inception 88 channels, residual 32
-        logits: Tensor = self.classify(hidden.flatten(1))  # B×320 → B×10; 1408, 512
+        hidden = self.block1(images)  # B×10×12×12 (inception 88 channels, residual 16)
+        hidden = self.block2(hidden)  # B×20×4×4 (inception 88 channels, residual 32)
+        features = hidden.flatten(1)  # B×320 (inception 1408, residual 512)
+        logits: Tensor = self.classify(features)  # B×10
         return logits
 
 
@@ -150,33 +144,31 @@ NETWORKS = {"basic": basic, "inception": inception, "residual": residual}
 
 # 3. Training
 
-
 def train(
     run: Run, options: argparse.Namespace, name: str, training: LabelledImages, test: LabelledImages
 ) -> DigitsCNN:
     """Trains a network; after each epoch scores it on training and on test images."""
     seed_everything(run.seed)
-    # In this memory layout convolutions are faster; the numbers differ by rounding alone.
+    # channels_last: a memory layout in which convolutions are faster; only rounding differs.
     model = NETWORKS[name]().to(run.device).to(memory_format=torch.channels_last)
     loss_function = nn.CrossEntropyLoss()
     fused = can_fuse(run.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=options.lr, momentum=0.5, fused=fused)
     batches = training.batches(options.batch_size, shuffle=True, seed=run.seed, transform=normalise)
-    seen = training.first(len(test)).batches(TEST_BATCH, transform=normalise)
-    unseen = test.batches(TEST_BATCH, transform=normalise)
+    training_sample = training.first(len(test)).batches(TEST_BATCH, transform=normalise)
+    test_batches = test.batches(TEST_BATCH, transform=normalise)
     scores: dict[str, Metric] = {"test_loss": loss_function, "test_accuracy": accuracy}
     for epoch in run.epochs(options.epochs, model, optimizer, batches):
         loss = train_one_epoch(model, epoch.batches, loss_function, optimizer, dtype=run.dtype)
         epoch.log(
             train_loss=loss,
-            train_accuracy=accuracy_on(model, seen, run.dtype),
-            **evaluate(model, unseen, scores, run.dtype),
+            train_accuracy=accuracy_on(model, training_sample, run.dtype),
+            **evaluate(model, test_batches, scores, run.dtype),
         )
     return model
 
 
 # 4. Evaluation: the answers for all test images; the report shows which are wrong
-
 
 def answer(run: Run, model: nn.Module, test: LabelledImages) -> Tensor:
     """The logits (N×10) for all test images, in their order."""
@@ -184,7 +176,14 @@ def answer(run: Run, model: nn.Module, test: LabelledImages) -> Tensor:
     return logits
 
 
-# 5. Further experiments: what does a 1×1 convolution save, which branch is used, what is best?
+# 5. Further experiments: a view, a 1×1 convolution, the branches of Inception, three networks
+
+def change_a_view() -> Tensor:
+    """Does a view share its tensor's memory? Adds 100 to a view of the numbers 0 to 5."""
+    numbers = torch.arange(6)
+    view = numbers.view(2, -1)  # 2×3: -1 stands for the size that fits
+    view += 100
+    return numbers
 
 
 def ways_to_convolve() -> dict[str, nn.Module]:
@@ -199,6 +198,7 @@ BRANCHES = {
     "branch_pool": slice(0, 24), "branch1x1": slice(24, 40),
     "branch5x5": slice(40, 64), "branch3x3": slice(64, 88),
 }
+# The layer that reads each block's output.
 READERS = {"block 1": "block2.0.0.weight", "block 2": "classify.weight"}
 Uses = dict[str, dict[str, Row]]  # by block and branch: before, after, lost
 
@@ -215,9 +215,9 @@ def branch_uses(run: Run, model: nn.Module, test: LabelledImages) -> Uses:
     lost is the model's minus that of a copy in which these weights are zero.
     """
     seed_everything(run.seed)
-    untrained = inception()
+    untrained = inception()  # the same seed gives the weights from before training
     batches = test.batches(TEST_BATCH, transform=normalise)
-    whole = accuracy_on(model, batches, run.dtype)
+    full_accuracy = accuracy_on(model, batches, run.dtype)
     uses: Uses = {place: {} for place in READERS}
     for place, weight in READERS.items():
         for branch, channels in track([*BRANCHES.items()], f"Inception {place} without a branch"):
@@ -227,7 +227,7 @@ def branch_uses(run: Run, model: nn.Module, test: LabelledImages) -> Uses:
                 row[moment] = weights.square().mean().sqrt().item()
             without = copy.deepcopy(model)
             by_channel(without.get_parameter(weight))[:, channels] = 0  # the view shares memory
-            row["lost"] = whole - accuracy_on(without, batches, run.dtype)
+            row["lost"] = full_accuracy - accuracy_on(without, batches, run.dtype)
             uses[place][branch] = row
     return uses
 
@@ -235,7 +235,7 @@ def branch_uses(run: Run, model: nn.Module, test: LabelledImages) -> Uses:
 def compare(
     run: Run, options: argparse.Namespace, training: LabelledImages, test: LabelledImages
 ) -> tuple[dict[str, list[list[Row]]], list[Uses]]:
-    """Trains every network from every seed, each in a subfolder; histories and uses of branches."""
+    """Trains every network with every seed, each in a subfolder; histories and uses of branches."""
     histories: dict[str, list[list[Row]]] = {name: [] for name in NETWORKS}
     uses: list[Uses] = []
     for seed in options.seeds:
@@ -251,8 +251,7 @@ def compare(
     return histories, uses
 
 
-# 6. The chapter
-
+# 6. Options and main
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
@@ -260,7 +259,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--model", choices=(*NETWORKS, "all"), default="basic",
         help="network, or all of them to compare (default %(default)s)")  # fmt: skip
     add("--seeds", type=whole_numbers(0), metavar="N,N,…",
-        help="seeds of --model all (default: that of --seed)")  # fmt: skip
+        help="random seeds of --model all (default: that of --seed)")  # fmt: skip
     add_data_flag(parser)
     add_shared_flags(parser, epochs=10, batch_size=64, lr=0.01)
     options = parser.parse_args(argv)
@@ -276,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with start_run(__file__, options, argv) as run:
         training, test = load_digits(options)
         report.digits(run, training, test, normalise(training.images))
-        report.view(run, numbers_under_a_view())
+        report.view(run, change_a_view())
         report.costs(run, ways_to_convolve())
         networks = {name: network() for name, network in NETWORKS.items()}
         more_channels = {skip: ResidualBlock(16, 32, skip) for skip in ("transformed", "left out")}
@@ -293,7 +292,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if options.model == "inception":
                 report.branches(run, branch_uses(run, model, test))
             ending = report.mistakes(run, test, logits)
-        run.finish(2, report.CLAIMS, ending)
+        run.finish(document=2, claims=report.CLAIMS, ending=ending)
 
 
 if __name__ == "__main__":

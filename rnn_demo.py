@@ -1,22 +1,26 @@
-"""Document 2, sequences: what a recurrent network computes, and whether it predicts the weather.
+"""Document 2, sequences: recurrent networks, five letters, tomorrow's weather.
 
-    python rnn_demo.py                         everything; the weather from the three days before
-    python rnn_demo.py --cell gru              the weather with another cell (gru or lstm)
-    python rnn_demo.py --windows 1,3,7,14,30   also: parameters and accuracy by the number of days
+    python rnn_demo.py                        everything; weather from 3 days
+    python rnn_demo.py --cell gru             with another cell (gru or lstm)
+    python rnn_demo.py --windows 1,3,7,14,30  also from other numbers of days
 
-You learn that a recurrent cell is one linear layer, which shapes PyTorch's RNNCell and RNN take,
-and how to train networks that read sequences: five letters, and four years of real weather.
+You learn that a recurrent cell is one linear layer, which shapes RNNCell and
+RNN take, and how networks learn sequences: five letters, four years of weather.
 
-Measured on two cores, in less than half a minute: after 15 epochs 14 of 20 random seeds spell
-"ohlol" with a cell or an RNN alone, and all 20 with embedding, RNN and linear layer. The weather of
-2015 from the measurements of three days: RNN 44.3 ± 2.1%, MLP 41.7 ± 1.2% (mean ± standard
-deviation of seeds 0 to 4). Both are worse than always guessing the most common class (49.3%). With
-the earlier weather as input: RNN 64.4 ± 1.9%, MLP 63.6 ± 1.7%; "same as yesterday" has 68.8%.
+Measured on two cores, in less than half a minute. "ohlol" after 15 epochs:
+* RNNCell alone, or RNN alone: with 14 of 20 random seeds
+* embedding, RNN and linear layer: with 20 of 20
+Test accuracy on the weather of 2015 (mean ± standard deviation, seeds 0 to 4):
+* from the measurements of three days: RNN 44.3 ± 2.1%, MLP 41.7 ± 1.2%
+* always the most common class: 49.3%
+* from measurements and weather of three days: RNN 64.4 ± 1.9%, MLP 63.6 ± 1.7%
+* "same as yesterday": 68.8%
 
-The document is notes on the PyTorch course of 刘二大人. The course sets the networks of "hello",
-Adam with learning rate 0.1 and 15 epochs. Chosen here for the weather: Seattle, 2012 to 2015. The
-first two years train, the epoch with the lowest loss on the third is kept, the last is the test.
-Both networks have 16 hidden units with tanh; Adam with learning rate 0.005, 40 epochs.
+The document (2 of five) is notes on 刘二大人's PyTorch course, which gives the
+networks of "hello", Adam with learning rate 0.1 and 15 epochs. Chosen here for
+the weather: Seattle, 2012 to 2015. The first two years train, the epoch with
+the lowest loss on the third is kept, the last is the test. 16 hidden units with
+tanh, Adam with learning rate 0.005, 40 epochs.
 """
 
 from __future__ import annotations
@@ -41,7 +45,7 @@ from common.weather import CLASSES, MEASUREMENTS, Weather, load_weather
 from reports import rnn_demo as report
 from reports import rnn_weather as weather_report
 
-# 1. One cell is one linear layer: w1·h + w2·x = [w1 w2]·[h; x]
+# 1. One cell is one linear layer over hidden state h and input x: w1·h + w2·x = [w1 w2]·[h; x]
 
 
 def products_by_hand() -> dict[str, Tensor]:
@@ -50,13 +54,13 @@ def products_by_hand() -> dict[str, Tensor]:
     w2 = torch.tensor([[1.0, 1.0, 0.0], [0.0, 2.0, -1.0]])
     h, x = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0, 5.0])
     weights, inputs = torch.cat([w1, w2], 1), torch.cat([h, x])  # 2×5 and 5
-    apart = {"w1·h": w1 @ h, "w2·x": w2 @ x, "w1·h + w2·x": w1 @ h + w2 @ x}
-    return apart | {"[w1 w2]": weights, "[h; x]": inputs, "[w1 w2]·[h; x]": weights @ inputs}
+    two_products = {"w1·h": w1 @ h, "w2·x": w2 @ x, "w1·h + w2·x": w1 @ h + w2 @ x}
+    return two_products | {"[w1 w2]": weights, "[h; x]": inputs, "[w1 w2]·[h; x]": weights @ inputs}
 
 
-def one_layer(hidden: Tensor, inputs: Tensor, *biases: Tensor) -> tuple[Tensor, Tensor]:
-    """A cell's weights (H×H and H×I) side by side (H×(H+I)), and the sum of its biases (H)."""
-    return torch.cat([hidden, inputs], 1), torch.stack(biases).sum(0)
+def one_layer(w1: Tensor, w2: Tensor, *biases: Tensor) -> tuple[Tensor, Tensor]:
+    """[w1 w2] (H×(H+I)) from w1 (H×H) and w2 (H×I), for H hidden units; the biases' sum (H)."""
+    return torch.cat([w1, w2], 1), torch.stack(biases).sum(0)
 
 
 def cell_as_one_layer() -> list[tuple[Tensor, Tensor]]:
@@ -81,7 +85,7 @@ def modules_and_shapes() -> list[tuple[str, nn.Module, str, str]]:
     cell = nn.RNNCell(inputs, hidden)
     rnn = nn.RNN(inputs, hidden, layers)
     batch_first = nn.RNN(inputs, hidden, layers, batch_first=True)
-    sequence, states = "seq_len batch input_size", "num_layers batch hidden_size"  # the document's
+    sequence, states = "seq_len batch input_size", "num_layers batch hidden_size"  # in the document
     return [
         ("RNNCell", cell, "batch input_size", "batch hidden_size"),
         ("RNNCell, no batch", cell, "input_size", "hidden_size"),
@@ -93,7 +97,7 @@ def modules_and_shapes() -> list[tuple[str, nn.Module, str, str]]:
 
 
 def unroll(rnn: nn.RNN, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """What `rnn` computes, written out: T×B×I → outputs T×B×H and last hidden states L×B×H."""
+    """What `rnn` computes, step by step: T×B×I (T steps, batch B) → T×B×H, last hidden L×B×H."""
     layers = []
     for number in range(rnn.num_layers):
         names = ("weight_hh", "weight_ih", "bias_hh", "bias_ih")
@@ -101,12 +105,12 @@ def unroll(rnn: nn.RNN, inputs: Tensor) -> tuple[Tensor, Tensor]:
     hidden = [inputs.new_zeros(inputs.shape[1], rnn.hidden_size) for _ in layers]  # B×H each
     outputs = []
     for step in inputs:  # B×I
-        below = step
+        layer_input = step
         for number, (weight, bias) in enumerate(layers):
-            both = torch.cat([hidden[number], below], 1)  # B×(H+I), above the first layer B×2H
-            below = torch.tanh(nn.functional.linear(both, weight, bias))  # B×H
-            hidden[number] = below
-        outputs.append(below)
+            both = torch.cat([hidden[number], layer_input], 1)  # B×(H+I), then B×2H
+            hidden[number] = torch.tanh(nn.functional.linear(both, weight, bias))  # B×H
+            layer_input = hidden[number]
+        outputs.append(layer_input)
     return torch.stack(outputs), torch.stack(hidden)
 
 
@@ -116,7 +120,7 @@ def compare_unrolled() -> list[tuple[Tensor, Tensor]]:
     return [*zip(unroll(rnn, inputs), rnn(inputs), strict=True)]
 
 
-# 3. "hello" → "ohlol". The data: five letters as numbers (T×B, int64), their successors as labels
+# 3. "hello" → "ohlol". The data: five letters as numbers (T×B, int64); the label is the next letter
 
 LETTERS = "ehlo"
 HELLO_EPOCHS, HELLO_LR, HELLO_SEEDS = 15, 0.1, range(20)
@@ -128,7 +132,7 @@ def encode(word: str) -> Tensor:
 
 
 def spell(scores: Tensor) -> str:
-    """The word of the letters with the highest scores, T×4."""
+    """The word of the letters with the highest scores (T×4)."""
     return "".join(LETTERS[number] for number in scores.argmax(1).tolist())
 
 
@@ -180,14 +184,12 @@ class EmbeddingReader(nn.Module):
 
 
 READERS: dict[str, Callable[[], nn.Module]] = {
-    "RNNCell": CellReader,
-    "RNN": RNNReader,
-    "embedding, RNN, linear": EmbeddingReader,
-}
+    "RNNCell": CellReader, "RNN": RNNReader, "embedding, RNN, linear": EmbeddingReader,
+}  # fmt: skip
 
 
 def learn_hello(name: str, seed: int) -> list[Tensor]:
-    """Trains a network; its probabilities (5×4) before each epoch and after the last."""
+    """Trains a network; the letters' probabilities (5×4) before training and after each epoch."""
     seed_everything(seed)
     model = READERS[name]()
     optimizer = torch.optim.Adam(model.parameters(), lr=HELLO_LR)
@@ -206,9 +208,9 @@ def learn_hello(name: str, seed: int) -> list[Tensor]:
 
 
 def words_by_seed() -> dict[str, list[str]]:
-    """What each network spells after its training, from each of the random seeds."""
+    """What each network spells after its training, with each of the random seeds."""
     words: dict[str, list[str]] = {name: [] for name in READERS}
-    for seed in track(HELLO_SEEDS, "hello"):
+    for seed in track(HELLO_SEEDS, "hello, seeds"):
         for name, spelled in words.items():
             spelled.append(spell(learn_hello(name, seed)[-1]))
     return words
@@ -217,7 +219,7 @@ def words_by_seed() -> dict[str, list[str]]:
 # 4. The weather. The data: four years of days, each with four measurements and a class
 
 TRAINING_YEARS, VALIDATION_YEAR, TEST_YEAR = (2012, 2013), 2014, 2015
-LONGEST_WINDOW = 365  # a year, which lies before the first day of validation and of test
+LONGEST_WINDOW = 365  # days: at least a year of training examples is left
 Parts = dict[str, InMemoryDataset]
 
 
@@ -234,8 +236,8 @@ def make_windows(
 ) -> Parts:
     """Each part's examples: the `days` days (N×days×F) before a day, and the class of that day (N).
 
-    The training part begins with day `first`, which has at least `days` days before it. The other
-    parts look back into the year before them.
+    The first training example predicts day `first`, which has at least `days` days before it. The
+    first examples of the other parts look back into the year before.
     """
     windows = inputs.unfold(0, days, 1).transpose(1, 2)  # windows[i]: days i … i + days − 1
     numbers = torch.arange(len(weather.years))
@@ -246,7 +248,7 @@ def make_windows(
     }
     datasets = {}
     for name, chosen in parts.items():
-        targets = numbers[chosen][:limit]
+        targets = numbers[chosen][:limit]  # the days to predict
         datasets[name] = InMemoryDataset(windows[targets - days], weather.classes[targets])
     return datasets
 
@@ -259,7 +261,7 @@ CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "ls
 
 @dataclass(frozen=True)
 class Experiment:
-    """A network (a cell's name or `mlp`), how many days it sees, and whether their classes too."""
+    """A network (a cell's name or `mlp`), how many days it sees, and whether with their classes."""
 
     network: str
     days: int
@@ -267,7 +269,7 @@ class Experiment:
 
 
 class SharedCell(nn.Module):
-    """One recurrent cell that reads all days, and a linear layer after the last."""
+    """One recurrent cell that reads all days, and a linear layer after the last day."""
 
     def __init__(self, cell: str, inputs: int) -> None:
         super().__init__()
@@ -281,7 +283,7 @@ class SharedCell(nn.Module):
 
 
 def make_model(experiment: Experiment) -> nn.Module:
-    """The network of an experiment; `mlp` sees its days side by side."""
+    """The network of an experiment; `mlp` sees all days at once, stacked into one long input."""
     inputs = len(MEASUREMENTS) + (len(CLASSES) if experiment.with_weather else 0)
     if experiment.network != "mlp":
         return SharedCell(experiment.network, inputs)
@@ -302,7 +304,7 @@ def train(experiment: Experiment, parts: Parts, seed: int, device: torch.device)
     model = make_model(experiment).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=WEATHER_LR)
     batches = make_loader(parts["train"], WEATHER_BATCH, shuffle=True, seed=seed)
-    validation = make_loader(parts["validation"], 366)
+    validation = make_loader(parts["validation"], 366)  # a year in one batch
     lowest, kept = float("inf"), copy.deepcopy(model.state_dict())
     for _ in range(WEATHER_EPOCHS):
         train_one_epoch(model, batches, nn.CrossEntropyLoss(), optimizer)
@@ -319,13 +321,12 @@ def train(experiment: Experiment, parts: Parts, seed: int, device: torch.device)
 def forecast(
     options: argparse.Namespace, weather: Weather, windows: Sequence[int], device: torch.device
 ) -> dict[Experiment, list[Tensor]]:
-    """Trains all networks from all seeds; the classes (N) that each predicts for the test days."""
+    """Trains all networks with all seeds; the classes (N) that each predicts for the test days."""
     predicted: dict[Experiment, list[Tensor]] = {}
-    networks = (options.cell, "mlp")
-    choices = [*product((False, True), windows, networks, options.seeds)]
-    for with_weather, days, network, seed in track(choices, "weather networks"):
+    trainings = [*product((False, True), windows, (options.cell, "mlp"), options.seeds)]
+    for with_weather, days, network, seed in track(trainings, "weather networks"):
         inputs = make_inputs(weather, with_weather)
-        # The same days to learn from for every window, or the longer ones would have fewer.
+        # All windows predict the same training days; else the longer ones would have fewer.
         parts = make_windows(weather, inputs, days, max(windows), options.limit)
         experiment = Experiment(network, days, with_weather)
         model = train(experiment, parts, seed, device)
@@ -335,7 +336,7 @@ def forecast(
 
 
 def baselines(weather: Weather, limit: int | None) -> tuple[Tensor, dict[str, Tensor]]:
-    """The classes (N) of the test days, and what two rules without a network predict."""
+    """The classes (N) of the test days, and what two simple rules predict (N each)."""
     days = torch.arange(len(weather.years))[weather.years == TEST_YEAR][:limit]
     most_common = weather.classes[weather.years <= TRAINING_YEARS[-1]].mode().values
     yesterday = weather.classes[days - 1]
@@ -343,11 +344,11 @@ def baselines(weather: Weather, limit: int | None) -> tuple[Tensor, dict[str, Te
     return weather.classes[days], guesses
 
 
-# 5. Further experiments: how many days? `forecast` tries other windows; what do they cost?
+# 5. Further experiments: `forecast` with other numbers of days; how many parameters they need
 
 
 def parameters_by_days(cell: str) -> dict[int, tuple[int, int]]:
-    """The parameters of stacked days and of a shared cell, for 1 to 30 days of measurements."""
+    """The number of parameters of the MLP and of the cell's network, for 1 to 30 days."""
     counts = {}
     for days in range(1, 31):
         stacked, shared = make_model(Experiment("mlp", days)), make_model(Experiment(cell, days))
@@ -355,7 +356,7 @@ def parameters_by_days(cell: str) -> dict[int, tuple[int, int]]:
     return counts
 
 
-# 6. The chapter
+# 6. Options and main
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -392,7 +393,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.windows:
             predicted = forecast(options, weather, options.windows, run.device)
             ending = weather_report.by_days(run, predicted, guesses, labels, make_model)
-        run.finish(2, report.CLAIMS, ending)
+        run.finish(document=2, claims=report.CLAIMS, ending=ending)
 
 
 if __name__ == "__main__":

@@ -139,8 +139,8 @@ def run_and_show(
 ) -> dict[str, str]:
     """`run_jobs` with a bar over all epochs, and a line for each job that is finished.
 
-    The line has the last values of the rows' columns named in `show`. In a file another line says
-    every few seconds how far it is.
+    The line has the last accuracies, of the rows' columns named in `show`. In a file another line
+    says every few seconds how far it is.
     """
     done: dict[str, int] = {}
     epochs = sum(job.epochs for job in jobs)
@@ -157,8 +157,8 @@ def run_and_show(
                 printed = time.monotonic()
             if row["epoch"] == job.epochs:
                 finished = sum(done.get(other.run.name) == other.epochs for other in jobs)
-                scores = [f"{name.replace('_', ' ')} {row[name]:.1%}" for name in show]
+                scores = [f"{name.removesuffix('_accuracy')} {row[name]:.1%}" for name in show]
                 line = [f"{finished}/{len(jobs)} {job.run.name}: {job.epochs} epochs", *scores]
-                print("  ".join(line), flush=True)
+                print(", ".join(line), flush=True)
 
         return run_jobs(jobs, work, processes, on_epoch)

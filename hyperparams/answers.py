@@ -1,4 +1,4 @@
-"""The chapter's closing questions (5.17) answered, and its statements beside what was measured.
+"""The document's closing questions (5.17) answered, and its statements beside the measurements.
 
 Every sentence says only what the numbers of the run bear out: it gives them in neutral words, or
 its words are chosen by comparing them. Those whose experiments were not run are left out.
@@ -104,26 +104,28 @@ def answered(answers: Sequence[Answer], results: Results) -> list[str]:
 
 def unscaled_inputs(m: Means) -> str:
     return (
-        f"With pixels 0–255 SGD at rate 0.01 names {m.right('unscaled', TRAINING)} of the training "
-        f"images correctly, with pixels 0–1 {m.right('scaled', TRAINING)}. Adam at rate 0.001 "
-        f"names {m.right('unscaled-lr-medium')} and {m.right('hidden-1')} of the validation images "
-        f"correctly. Unscaled pixels at rate 0.00001 give {m.right('unscaled-lr-low')}."
+        "SGD with learning rate 0.01 classifies "
+        f"{m.right('unscaled', TRAINING)} of the training images correctly with pixels 0–255, "
+        f"{m.right('scaled', TRAINING)} with pixels 0–1. Adam with learning rate 0.001 classifies "
+        f"{m.right('unscaled-lr-medium')} and {m.right('hidden-1')} of the validation images "
+        "correctly. With learning rate 0.00001 and pixels 0–255 it is "
+        f"{m.right('unscaled-lr-low')}."
     )
 
 
 def white_background(m: Means) -> str:
     return (
-        f"After {m.epochs('inverted')} epochs {m.right('inverted')} of the validation images are "
-        f"right with a white background, {m.right('hidden-1')} with a black one. On white, most "
-        "inputs are far from zero, so that each image moves the weights of its background too."
+        f"Validation accuracy after {m.epochs('inverted')} epochs: {m.right('inverted')} with a "
+        f"white background, {m.right('hidden-1')} with a black one. On white, most inputs are far "
+        "from zero, so each image also changes the weights of its background."
     )
 
 
 def batch_size(m: Means) -> str:
     return (
         f"An epoch with batches of 32 takes {m.seconds('batch-32')}, with batches of 10,000 "
-        f"{m.seconds('batch-10000')}. After {m.epochs('batch-32')} epochs "
-        f"{m.right('batch-32')} and {m.right('batch-10000')} of the validation images are right."
+        f"{m.seconds('batch-10000')}. Validation accuracy after {m.epochs('batch-32')} epochs: "
+        f"{m.right('batch-32')} and {m.right('batch-10000')}."
     )
 
 
@@ -142,7 +144,7 @@ def batch_norm(m: Means) -> str:
         "Validation accuracy with tiny inputs, after one epoch and after the last: "
         f"{m.right(plain, epoch=1)} and {m.right(plain)} without batch norm, "
         f"{m.right(normed, epoch=1)} and {m.right(normed)} with it, {m.right(no_bias, epoch=1)} "
-        f"and {m.right(no_bias)} with it and without the hidden layer's bias, which batch norm "
+        f"and {m.right(no_bias)} with it but without the hidden layer's bias, which batch norm "
         "subtracts again."
     )
 
@@ -242,17 +244,19 @@ def unscaled_loss(m: Means) -> str:
 
 def high_rate(m: Means) -> str:
     return (
-        f'"About 25%" at rate 0.1: here {m.right("lr-high", epoch=1)} of the validation images '
-        f"after one epoch, {m.right('lr-high')} after the last. Guessing gives 10%."
+        f'"About 25%" with learning rate 0.1: here validation accuracy is '
+        f"{m.right('lr-high', epoch=1)} after one epoch, {m.right('lr-high')} after the last. "
+        "Guessing gives 10%."
     )
 
 
 def wide_weights(m: Means) -> str:
     return (
         '"Where the distribution is wide, overfitting occurs": the first layer\'s weights have '
-        f"a standard deviation of {m.width('lr-high')} at rate 0.1 and {m.width('lr-medium')} at "
-        f"0.001; training minus validation accuracy is {m.gap('lr-high'):.1f} and "
-        f"{m.gap('lr-medium'):.1f} points, training accuracy {m.right('lr-high', TRAINING)} and "
+        f"a standard deviation of {m.width('lr-high')} with learning rate 0.1 and "
+        f"{m.width('lr-medium')} with 0.001; training minus validation accuracy is "
+        f"{m.gap('lr-high'):.1f} and {m.gap('lr-medium'):.1f} points, training accuracy "
+        f"{m.right('lr-high', TRAINING)} and "
         f"{m.right('lr-medium', TRAINING)}."
     )
 
@@ -260,9 +264,9 @@ def wide_weights(m: Means) -> str:
 def equivalent_rates(m: Means) -> str:
     epochs = m.epochs("unscaled-lr-low")
     return (
-        '"Equivalent": unscaled pixels at rate 0.00001 and scaled ones at 0.001. After '
-        f"{epochs} epochs {m.right('unscaled-lr-low')} and {m.right('lr-medium', epoch=epochs)} of "
-        "the validation images are right."
+        '"Equivalent": unscaled pixels with learning rate 0.00001, scaled ones with 0.001. '
+        f"Validation accuracy after {epochs} epochs: {m.right('unscaled-lr-low')} and "
+        f"{m.right('lr-medium', epoch=epochs)}."
     )
 
 
@@ -270,8 +274,9 @@ def when_halved(m: Means) -> str:
     epochs = m.results[0]["lr-annealing"].halvings()
     after = f"after epoch {', '.join(map(str, epochs))}" if epochs else "never"
     return (
-        "The scheduler halves the rate when validation loss is not 0.001 below its best, not only "
-        f"when it rises by 0.001. Halvings: {m.of('lr-annealing', number_of_halvings):.3g}, "
+        "The scheduler halves the learning rate when validation loss is not 0.001 below its best, "
+        "not only when it rises by 0.001. "
+        f"Halvings: {m.of('lr-annealing', number_of_halvings):.3g}, "
         f"without such a rise: {m.of('lr-annealing', halved_without_rise):.3g}. With seed "
         f"{m.seeds[0]} it was halved {after}."
     )
@@ -279,9 +284,9 @@ def when_halved(m: Means) -> str:
 
 def depth(m: Means) -> str:
     return (
-        'Without a hidden layer the network "cannot learn": it is then a linear classifier, with '
-        f"{m.right('hidden-0')} of the validation images right; with one hidden layer "
-        f"{m.right('hidden-1')}, with two {m.right('hidden-2')}. Validation loss: "
+        'Without a hidden layer the network "cannot learn": it is then a linear classifier. '
+        f"Validation accuracy: {m.right('hidden-0')} without, {m.right('hidden-1')} with one "
+        f"hidden layer, {m.right('hidden-2')} with two. Validation loss: "
         f"{m.loss('hidden-1')} with one, {m.loss('hidden-2')} with two."
     )
 
@@ -289,16 +294,17 @@ def depth(m: Means) -> str:
 def bias_before_batch_norm(m: Means) -> str:
     return (
         "Batch norm divides by the standard deviation, not by the variance. It subtracts the "
-        "hidden bias again: the bias's gradient is rounding error, of which Adam makes whole "
-        f"steps. With tiny inputs {m.right('tiny-input-batchnorm')} of the validation images are "
-        f"right, without that bias {m.right('tiny-input-batchnorm-no-bias')}."
+        "hidden layer's bias again, so the bias's gradient is only rounding error, but Adam makes "
+        "whole steps of it. Validation accuracy with tiny inputs: "
+        f"{m.right('tiny-input-batchnorm')} with that bias, "
+        f"{m.right('tiny-input-batchnorm-no-bias')} without."
     )
 
 
 def weights_at_prediction(m: Means) -> str:
     return (
         "No weight shrinks for a prediction: dropout divides what it keeps by 0.75 in training. "
-        f"With nothing dropped the same weights name {m.right('dropout', TRAINING)} of the "
+        f"With nothing dropped the same weights classify {m.right('dropout', TRAINING)} of the "
         "training images correctly."
     )
 

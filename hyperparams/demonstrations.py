@@ -56,7 +56,7 @@ def show_sigmoids(run: Run) -> None:
     save_figure(figure, run.file("sigmoid.png"))
 
 
-# 5.7: updates in an epoch
+# 5.7: updates per epoch
 
 
 def updates_per_epoch(batch_size: int) -> int:
@@ -94,8 +94,8 @@ def batch_norm_error_by_variance() -> float:
 def show_batch_norm() -> None:
     """Says what batch norm divides by."""
     say(
-        f"Largest difference between BatchNorm1d and (x − mean) ÷ standard deviation: "
-        f"{batch_norm_error(by_variance=False):.1e}; and (x − mean) ÷ variance: "
+        "BatchNorm1d differs from (x − mean) ÷ standard deviation by "
+        f"{batch_norm_error(by_variance=False):.1e} at most, from (x − mean) ÷ variance by up to "
         f"{batch_norm_error(by_variance=True):.2f}."
     )
 

@@ -113,7 +113,7 @@ def curve_labels(results: Mapping[str, Result], epochs: int) -> dict[str, str]:
         shown = min(epochs, result.epochs)
         had = f"{shown} epochs" if shown == result.epochs else f"{shown} of {result.epochs} epochs"
         same = coincidence(result, earlier, shown)
-        labels[name] = f"{name} (changed: {result.changes}): {had}{same}"
+        labels[name] = f"{name} ({result.changed}): {had}{same}"
         earlier.append(result)
     return labels
 

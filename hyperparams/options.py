@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,36 +13,54 @@ import torch.distributed as dist
 from common.cli import add_data_flag, add_run_flags, make_parser, whole_number, whole_numbers
 from common.errors import UsageError
 
+SECTIONS = [f"5.{number}" for number in range(1, 18)]
+COMPARED_WITH = {  # a section's own experiments are compared with these of other sections
+    "5.5": ("unscaled",),
+    "5.10": ("lr-high", "lr-medium", "lr-low"),
+    "5.11": ("lr-medium", "lr-low"),
+    "5.14": ("no-annealing-100",),
+    "5.16": ("no-dropout",),
+    "5.17": ("hidden-1",),
+}
+
+
+def experiments_of(section: str, experiments: Mapping[str, Any]) -> list[str]:
+    """The names of a section's experiments, then of those compared with them."""
+    own = [name for name, experiment in experiments.items() if experiment.section == section]
+    return [*own, *COMPARED_WITH.get(section, ())]
+
+
+def by_section(experiments: Mapping[str, Any]) -> dict[str, list[str]]:
+    """For each section the names of its experiments, and of those compared with them."""
+    return {section: experiments_of(section, experiments) for section in SECTIONS}
+
 
 def parse(
-    docstring: str | None,
-    argv: Sequence[str] | None,
-    names: Collection[str],
-    sections: Collection[str],
+    docstring: str | None, argv: Sequence[str] | None, experiments: Mapping[str, Any]
 ) -> argparse.Namespace:
-    """The options; `names` and `sections` are those that may be chosen.
+    """The options; `experiments` are those that may be chosen, by name.
 
-    Raises UsageError for an experiment that there is not, and for choices that exclude each other.
+    Raises UsageError for an unknown experiment, and for choices that exclude each other.
     """
     parser = make_parser(docstring)
     add = parser.add_argument
     add("names", nargs="*", metavar="EXPERIMENT", help="experiments to train; --list shows them")
     add("--list", action="store_true", help="print the experiments and stop")
-    add("--section", choices=sections, metavar="5.N",
-        help="a section's experiments, and those it compares them with")
+    add("--section", choices=SECTIONS, metavar="5.N",
+        help="a section's experiments and those compared with them")  # fmt: skip
     add("--all", action="store_true", help="every experiment, at the document's length")
     add("--quick", action="store_true",
         help="shorter: 10,000 training images, fewer epochs (the default when no experiments are "
              "chosen)")
     add("--seeds", type=whole_numbers(0), metavar="N,N,…",
-        help="train each experiment from each of these random seeds (default: --seed alone)")
+        help="train each experiment with each of these random seeds (default: --seed alone)")
     add("--jobs", type=whole_number(1), metavar="N",
         help="experiments trained at the same time (default: one for each CPU core; under "
              "torchrun one for each rank)")  # fmt: skip
     add_data_flag(parser)
     add_run_flags(parser, resumable=True)
     options = parser.parse_args(argv)
-    _check(options, names)
+    _check(options, experiments)
     options.quick = options.quick or not (options.names or options.section or options.all)
     options.seeds = options.seeds or (options.seed,)
     if options.jobs is None:
@@ -49,10 +68,10 @@ def parse(
     return options
 
 
-def _check(options: argparse.Namespace, names: Collection[str]) -> None:
+def _check(options: argparse.Namespace, experiments: Mapping[str, Any]) -> None:
     for name in options.names:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
+        if name not in experiments:
+            near = difflib.get_close_matches(name, experiments, n=1)
             hint = f"did you mean {near[0]}?" if near else "--list shows them"
             raise UsageError(f"no experiment {name!r}; {hint}")
     if bool(options.names) + bool(options.section) + options.all > 1:

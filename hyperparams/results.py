@@ -1,4 +1,4 @@
-"""What came out of one training: its rows, an epoch each, its network and its hidden values."""
+"""The result of one training: a row for each epoch, the network and its hidden values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Result:
     """A finished experiment, its network in evaluation mode.
 
     `number` is its place in the table of experiments, from 0; `changes` says what differs from the
-    base; `hidden_values` (N×1000) is what the hidden layer gives after its activation for N images.
+    base, and is empty where nothing does; `hidden_values` (N×1000) is what the hidden layer gives
+    after its activation for N images.
     """
 
     name: str
@@ -32,6 +33,11 @@ class Result:
     history: list[Row]
     network: nn.Module
     hidden_values: Tensor
+
+    @property
+    def changed(self) -> str:
+        """What differs from the base, in words: `changed: lr 0.01` or `no changes`."""
+        return f"changed: {self.changes}" if self.changes else "no changes"
 
     @property
     def epochs(self) -> int:
@@ -89,6 +95,14 @@ class Result:
 Results = Mapping[int, Mapping[str, Result]]
 
 
+def by_seed(seeds: Sequence[int], finished: Sequence[tuple[int, Result]]) -> Results:
+    """For each seed its results by name, in the order of the chapter; `finished`: seed, result."""
+    results: dict[int, dict[str, Result]] = {seed: {} for seed in seeds}
+    for seed, result in sorted(finished, key=lambda pair: pair[1].number):
+        results[seed][result.name] = result
+    return results
+
+
 def by_name(results: Results) -> dict[str, list[Result]]:
     """Each experiment's results, one for each seed that has it, in the order of the chapter."""
     found: dict[str, list[Result]] = {}
@@ -114,7 +128,10 @@ def shared_epochs(one: Result, other: Result) -> int:
 
 
 def differences(experiment: Any, base: Any) -> str:
-    """What differs between two experiments, section and epochs apart: `optimizer sgd, lr 0.01`."""
+    """What differs between two experiments, section and epochs apart: `optimizer sgd, lr 0.01`.
+
+    Empty if nothing does.
+    """
     changes = []
     for field in dataclasses.fields(experiment):
         value, name = getattr(experiment, field.name), field.name.replace("_", " ")
@@ -126,4 +143,4 @@ def differences(experiment: Any, base: Any) -> str:
             changes.append(f"{name} {value}")
         else:
             changes.append(f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:g}")
-    return ", ".join(changes) or "nothing"
+    return ", ".join(changes)

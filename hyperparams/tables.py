@@ -1,4 +1,4 @@
-"""The printed tables of document 5: the experiments, and what they came to."""
+"""The printed tables of document 5: the experiments, and their results."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def print_contents(experiments: Mapping[str, Any], base: Any) -> None:
     """Prints the chapter's table of experiments, and what each changes."""
     rows = []
     for name, one in experiments.items():
-        rows.append([one.section, name, one.epochs, differences(one, base)])
+        rows.append([one.section, name, one.epochs, differences(one, base) or "nothing"])
     print_table(
-        "The experiments. The base is 784→1000→10 with ReLU, trained by Adam at rate 0.001 with "
-        "batches of 32, pixels ÷ 255",
-        ["", "experiment", "epochs", "changed"],
+        "The experiments. The base is 784→1000→10 with ReLU, trained by Adam with learning rate "
+        "(lr) 0.001 and batches of 32, pixels ÷ 255",
+        ["sec.", "experiment", "epochs", "changed from the base"],
         rows,
     )
 
@@ -40,11 +40,11 @@ def print_widths(section: str, results: Mapping[str, Result], hidden: bool) -> N
         widths = [values[name] for values in groups.values()]
         rows.append([name, *(f"{width.std():.3g}" if len(width) else "" for width in widths)])
     header = ["experiment", *(group.replace(" ", "\n", 2) for group in groups)]
-    print_table(f"{section}: standard deviations", header, rows)
+    print_table(f"{section}: standard deviations after the last epoch", header, rows)
 
 
 def print_results(results: Results) -> None:
-    """Prints what every experiment came to after its last epoch: means over the seeds."""
+    """Prints every experiment's accuracy after its last epoch: means over the seeds."""
     rows = []
     several = len(results) > 1
     for name, found in by_name(results).items():
@@ -58,8 +58,11 @@ def print_results(results: Results) -> None:
     spread = ["± %"] if several else []
     if rows:
         print_table(
-            "Accuracy after the last epoch, and seconds of training an epoch"
+            "Accuracy after the last epoch, and seconds of training per epoch"
             + (f": mean ± standard deviation of {len(results)} seeds" if several else ""),
-            ["", "experiment", "epochs", "train\n%", *spread, "val.\n%", *spread, "s"],
+            [
+                "section", "experiment", "epochs",
+                "train\n%", *spread, "val.\n%", *spread, "s per\nepoch",
+            ],
             rows,
         )

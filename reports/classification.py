@@ -108,11 +108,11 @@ def confused_pairs(counts: Tensor) -> list[tuple[int, int, int]]:
     return sorted(pairs, key=lambda pair: -pair[0])
 
 
-def right_and_confused(labels: Tensor, logits: Tensor, names: Sequence[str], things: str) -> str:
-    """What the learner came for, as sentences: how many are right, and which two are confused."""
+def right_and_confused(labels: Tensor, logits: Tensor, names: Sequence[str]) -> str:
+    """Sentences: how many unseen images are classified correctly, and which two are confused."""
     right = int((logits.argmax(1) == labels).sum())
     sentence = (
-        f"Your network named {right:,} of {len(labels):,} unseen {things} correctly "
+        f"Your network classified {right:,} of {len(labels):,} unseen images correctly "
         f"({right / len(labels):.1%})."
     )
     count, one, other = confused_pairs(confusion_matrix(labels, logits.argmax(1), len(names)))[0]
@@ -133,7 +133,7 @@ def comparison_figure(
     """Saves what several networks score by epoch, each trained from several seeds, and their times.
 
     `histories` has a list of trainings for each network's name; `column` holds fractions. `sizes`
-    says what stands under each name beside the bars. Curves are means, in a band from the minimum
+    is shown under each name beside the bars. Curves are means, in a band from the minimum
     to the maximum.
     """
     figure, (curves, bars) = new_figure(title, 1, 2, width=6.8)
@@ -151,7 +151,7 @@ def comparison_figure(
     curves.set(ylabel=label)
     curves.set_title(f"mean of {seeds} seeds, band: min to max" if seeds > 1 else "one seed")
     curves.legend()
-    bars.set(xlabel="seconds of training an epoch (median)", title="time and size")
+    bars.set(xlabel="seconds of training per epoch (median)", title="time and size")
     bars.margins(x=0.15)
     bars.invert_yaxis()
     save_figure(figure, path)

@@ -42,29 +42,29 @@ PROPOSALS = {**DOCUMENT, "compare": True}
 CLAIMS = (
     Claim("3.1a", "layers whose size differs from the formula", "none",
           "sizes_off", exactly(0), "{:.0f}"),
-    Claim("3.1b", "numbers that enter the last layer", "32·7·7",
+    Claim("3.1b", "inputs of the last layer", "32·7·7",
           "flat_features", exactly(1568), "{:,.0f}"),
     Claim("3.1c", "stride of the max-pooling", "printed as 0",
           "pool_stride", exactly(0), "{:.0f}"),
     Claim("3.2", "validation accuracy after 6 epochs", "almost 90%",
           "val_accuracy", at_least(0.88), "{:.1%}", DOCUMENT),
-    Claim("3.3a", "cost, change from the first epoch to the last", "falls",
+    Claim("3.3a", "loss, change from the first epoch to the last", "cost falls",
           "cost_change", below(0), "{:+.3f}", DOCUMENT),
-    Claim("3.3b", "accuracy, change from the first epoch to the last", "rises",
+    Claim("3.3b", "validation accuracy, change from the first epoch to the last", "accuracy rises",
           "accuracy_change", above(0), "{:+.1f} points", DOCUMENT),
-    Claim("3.5a", "sandal and sneaker: place among the 45 pairs, most confused first",
+    Claim("3.5a", "sandal and sneaker: rank among the 45 pairs (1 = most confused)",
           "hard to tell apart", "rank_sandal_sneaker", at_most(2), "{:.0f}", DOCUMENT),
-    Claim("3.5b", "pullover and coat: place among the 45 pairs",
+    Claim("3.5b", "pullover and coat: rank among the 45 pairs (1 = most confused)",
           "hard to tell apart", "rank_pullover_coat", at_most(2), "{:.0f}", DOCUMENT),
     Claim("3.5c", "sneakers taken for a bag", "happens",
           "sneakers_taken_for_bags", at_least(1), "{:.0f}", DOCUMENT),
     Claim("3.6a", "3×3 kernels: change of the accuracy, minimum of the seeds", "higher",
           "small_kernel_least_gain", above(0), "{:+.2f} points", PROPOSALS),
-    Claim("3.6b", "3×3 kernels: time of an epoch, compared with 5×5", "longer",
+    Claim("3.6b", "3×3 kernels: time per epoch, relative to 5×5", "longer",
           "small_kernel_time", above(1), "{:.2f}×", PROPOSALS),
     Claim("3.6c", "batch norm: change of the accuracy, minimum of the seeds", "higher",
           "batch_norm_least_gain", above(0), "{:+.2f} points", PROPOSALS),
-    Claim("3.6d", "batch norm: epochs to the accuracy that the plain network ends with, "
+    Claim("3.6d", "batch norm: epochs to reach the final accuracy of the plain network, "
           "maximum of the seeds", "fewer epochs",
           "batch_norm_most_epochs", below(6), "{:.0f}", PROPOSALS),
 )  # fmt: skip
@@ -110,28 +110,28 @@ def sides(run: Run, model: nn.Module, by_formula: Sequence[int], measured: Seque
 
 
 def training(run: Run) -> None:
-    """The document's figure: cost and accuracy of each epoch."""
+    """Saves the document's figure, loss and accuracy per epoch; measures how they change."""
     first, last = run.history[0], run.history[-1]
     learning_curves(
         run.history,
-        run.file("cost_and_accuracy.png"),
-        title="Cost and accuracy: does what it learns hold for images not trained on?",
+        run.file("loss_and_accuracy.png"),
+        title="Does the network also improve on images it was not trained on?",
         unseen="validation",
     )
     run.metrics |= {
         "train_loss": last["train_loss"],
-        "cost_change": last["train_loss"] - first["train_loss"],
         "val_accuracy": last["val_accuracy"],
-        "accuracy_change": last["val_accuracy"] - first["val_accuracy"],
         "seconds_per_epoch": statistics.median(row["seconds"] for row in run.history),
     }
+    if len(run.history) > 1:
+        run.metrics |= {
+            "cost_change": last["train_loss"] - first["train_loss"],
+            "accuracy_change": last["val_accuracy"] - first["val_accuracy"],
+        }
 
 
 def mistakes(run: Run, validation: LabelledImages, logits: Tensor) -> str:
-    """Saves the most confident mistakes and the confusion matrix; prints the pairs confused most.
-
-    Returns what the learner came for, in two sentences.
-    """
+    """Draws the mistakes and prints the pairs confused most; returns the closing sentences."""
     labels = validation.labels
     mistakes_figure(validation.images, labels, logits, NAMES, run.file("misclassified.png"))
     counts = confusion_matrix(labels, logits.argmax(1), len(NAMES))
@@ -140,16 +140,16 @@ def mistakes(run: Run, validation: LabelledImages, logits: Tensor) -> str:
     rows = [[NAMES[a], NAMES[b], int(counts[a, b]), int(counts[b, a])] for _, a, b in pairs[:8]]
     print_table(
         "The pairs of classes most often confused",
-        ["one", "other", "one taken for other", "other taken for one"], rows,
+        ["class A", "class B", "A taken for B", "B taken for A"], rows,
     )  # fmt: skip
-    places = {frozenset(pair): place for place, (_, *pair) in enumerate(pairs, 1)}
+    ranks = {frozenset(pair): rank for rank, (_, *pair) in enumerate(pairs, 1)}
     run.metrics |= {
-        "rank_sandal_sneaker": places[frozenset((SANDAL, SNEAKER))],
-        "rank_pullover_coat": places[frozenset((PULLOVER, COAT))],
+        "rank_sandal_sneaker": ranks[frozenset((SANDAL, SNEAKER))],
+        "rank_pullover_coat": ranks[frozenset((PULLOVER, COAT))],
         "sneakers_taken_for_bags": int(counts[SNEAKER, BAG]),
     }
     return (
-        f"{right_and_confused(labels, logits, NAMES, 'clothes')} Open misclassified.png. "
+        f"{right_and_confused(labels, logits, NAMES)} Open misclassified.png. "
         "Next: python fashion_cnn.py --compare, which trains the networks the document proposes."
     )
 
@@ -157,9 +157,9 @@ def mistakes(run: Run, validation: LabelledImages, logits: Tensor) -> str:
 def comparison(
     run: Run, histories: Mapping[str, Sequence[History]], models: Mapping[str, nn.Module]
 ) -> str:
-    """Prints and draws what each network reaches, and measures what each proposal gains.
+    """Prints and draws what each network reaches; returns the closing sentence.
 
-    `histories` has a training for each seed. Returns which network was the most accurate.
+    `histories` has a training for each network and seed. Measures what each proposal gains.
     """
     plain, small, normed, _ = histories
     last = {name: [rows[-1]["val_accuracy"] for rows in runs] for name, runs in histories.items()}
@@ -178,13 +178,13 @@ def comparison(
     epochs, seeds = len(histories[plain][0]), len(histories[plain])
     print_table(
         f"Validation accuracy after {epochs} epochs, {seeds} seeds",
-        ["network", "mean", "min", "max", "gain (points)", "s an epoch", "parameters"],
+        ["network", "mean", "min", "max", "gain (points)", "s per epoch", "parameters"],
         rows,
     )
     comparison_figure(
         histories,
         run.file("comparison.png"),
-        title="Do smaller kernels or batch norm help, and what do they cost?",
+        title="Do smaller kernels or batch norm help, and do they take longer to train?",
         column="val_accuracy",
         label="validation accuracy (%)",
         sizes={name: f"{count_parameters(model):,} parameters" for name, model in models.items()},
@@ -212,7 +212,7 @@ def seconds(trainings: Sequence[History]) -> list[float]:
 
 
 def differences(values: Sequence[float], others: Sequence[float]) -> list[float]:
-    """Each value minus the other of the same place."""
+    """Each value minus the other at the same position."""
     return [value - other for value, other in zip(values, others, strict=True)]
 
 

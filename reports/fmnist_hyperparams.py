@@ -69,10 +69,10 @@ CLAIMS = (
               "not the same level",
               "claim_5.7c", below(0), "{:+.1f} points", trained("batch-10000", "batch-32"), True,
               measure=measures.accuracy_gain),
-    Statement("5.7d", "updates in an epoch with batches of 32", "1,875",
+    Statement("5.7d", "updates per epoch with batches of 32", "1,875",
               "claim_5.7d", exactly(1875), "{:.0f}",
               measure=demonstrations.updates_with_32),
-    Statement("5.7e", "updates in an epoch with batches of 10,000", "6",
+    Statement("5.7e", "updates per epoch with batches of 10,000", "6",
               "claim_5.7e", exactly(6), "{:.0f}",
               measure=demonstrations.updates_with_10000),
     Statement("5.8a", "Adam, ten epochs: validation accuracy", "very close to 85%",
@@ -82,49 +82,55 @@ CLAIMS = (
               "optimal sooner",
               "claim_5.8b", above(0), "{:+.1f} points", trained("adam", "sgd"), True,
               measure=measures.first_epoch_gain),
-    Statement("5.9a", "rate 0.1: validation accuracy", "about 25%",
+    Statement("5.9a", "learning rate 0.1: validation accuracy", "about 25%",
               "claim_5.9a", about(0.25, 0.02), "{:.1%}", trained("lr-high"),
               measure=measures.validation_accuracy),
-    Statement("5.9b", "rate 0.001: validation accuracy after 5 epochs", "trains well",
+    Statement("5.9b", "learning rate 0.001: validation accuracy after 5 epochs",
+              "trains well",
               "claim_5.9b", at_least(0.85), "{:.1%}", trained("lr-medium"),
               measure=measures.validation_accuracy_after_5),
-    Statement("5.9c", "rate 0.001: validation accuracy after 8 epochs", "about 89%",
+    Statement("5.9c", "learning rate 0.001: validation accuracy after 8 epochs",
+              "about 89%",
               "claim_5.9c", about(0.89, 0.02), "{:.1%}", trained("lr-medium"),
               measure=measures.validation_accuracy_after_8),
-    Statement("5.9d", "rate 0.00001: validation accuracy after 100 epochs", "about 89%",
+    Statement("5.9d", "learning rate 0.00001: validation accuracy after 100 epochs",
+              "about 89%",
               "claim_5.9d", about(0.89, 0.02), "{:.1%}", trained("lr-low"),
               measure=measures.validation_accuracy),
-    Statement("5.9e", "validation loss minus training loss: rate 0.00001 after 100 epochs, minus "
-              "the same of rate 0.001 after 8", "a much smaller gap",
+    Statement("5.9e", "validation loss minus training loss: learning rate 0.00001 after 100 "
+              "epochs, minus the same of 0.001 after 8", "a much smaller gap",
               "claim_5.9e", below(0), "{:+.3f}", trained("lr-low", "lr-medium"), True,
               measure=measures.loss_gap_change),
-    Statement("5.10a", "standard deviation of the parameters: rate 0.1 ÷ rate 0.001, minimum of "
-              "the four groups", "much wider",
+    Statement("5.10a", "standard deviation of the parameters: learning rate 0.1 ÷ 0.001, minimum "
+              "of the four groups", "much wider",
               "claim_5.10a", at_least(2), "{:.1f}×", trained("lr-high", "lr-medium"), True,
               measure=measures.smallest_width_ratio),
-    Statement("5.10b", "the same: rate 0.001 ÷ rate 0.00001", "wider",
+    Statement("5.10b", "the same: learning rate 0.001 ÷ 0.00001", "wider",
               "claim_5.10b", above(1), "{:.1f}×", trained("lr-medium", "lr-low"), True,
               measure=measures.smallest_width_ratio),
-    Statement("5.10c", "training minus validation accuracy: rate 0.1 minus rate 0.001",
+    Statement("5.10c", "training minus validation accuracy: learning rate 0.1 minus 0.001",
               "wide: overfitting occurs",
               "claim_5.10c", above(0), "{:+.1f} points", trained("lr-high", "lr-medium"), True,
               measure=measures.gap_change),
-    Statement("5.11a", "unscaled, rate 0.1: validation accuracy", "no accurate model",
+    Statement("5.11a", "unscaled, learning rate 0.1: validation accuracy",
+              "no accurate model",
               "claim_5.11a", below(0.5), "{:.1%}", trained("unscaled-lr-high"),
               measure=measures.validation_accuracy),
-    Statement("5.11b", "rate 0.001: validation accuracy unscaled minus scaled", "not as high",
+    Statement("5.11b", "learning rate 0.001: validation accuracy unscaled minus scaled",
+              "not as high",
               "claim_5.11b", below(0), "{:+.1f} points",
               trained("unscaled-lr-medium", "lr-medium"), True,
               measure=measures.accuracy_gain),
-    Statement("5.11c", "unscaled, rate 0.00001: validation accuracy", "able to learn",
+    Statement("5.11c", "unscaled, learning rate 0.00001: validation accuracy",
+              "able to learn",
               "claim_5.11c", at_least(0.8), "{:.1%}", trained("unscaled-lr-low"),
               measure=measures.validation_accuracy),
-    Statement("5.11d", "rate 0.00001: training minus validation accuracy, unscaled minus scaled",
-              "overfits",
+    Statement("5.11d", "learning rate 0.00001: training minus validation accuracy, unscaled "
+              "minus scaled", "overfits",
               "claim_5.11d", above(0), "{:+.1f} points",
               trained("unscaled-lr-low", "lr-low"), True,
               measure=measures.gap_change),
-    Statement("5.11e", "unscaled, rate 0.00001: weights within ± 0.05", "usually",
+    Statement("5.11e", "unscaled, learning rate 0.00001: weights within ± 0.05", "usually",
               "claim_5.11e", at_least(0.95), "{:.1%}", trained("unscaled-lr-low"),
               measure=measures.weights_within),
     Statement("5.11f", "validation accuracy: unscaled at 0.00001 minus scaled at 0.001",
@@ -132,7 +138,7 @@ CLAIMS = (
               "claim_5.11f", about(0, 0.02), "{:+.1f} points",
               trained("unscaled-lr-low", "lr-medium"),
               measure=measures.accuracy_gain),
-    Statement("5.12a", "annealing: the rate was halved at how many of the seven epochs",
+    Statement("5.12a", "annealing: the learning rate was halved at how many of the seven epochs",
               "5, 8, 11, 12, 13, 15, 16",
               "claim_5.12a", exactly(7), "{:.1f}", trained("lr-annealing"),
               measure=measures.halvings_as_stated),
@@ -242,7 +248,7 @@ COLUMNS = (TRAINING, VALIDATION, "train_loss", "validation_loss")
 
 
 def contents(experiments: Mapping[str, Any], base: Any) -> None:
-    """Prints the chapter's table of experiments, and what each changes of the base."""
+    """Prints the chapter's table of experiments, and what each changes from the base."""
     tables.print_contents(experiments, base)
 
 
@@ -268,10 +274,9 @@ def without_training(run: Run, clothes: LabelledImages) -> None:
 
 
 def experiments(run: Run, results: Results, sections: Mapping[str, Sequence[str]]) -> str:
-    """Draws and prints everything about the finished experiments, and measures the claims.
+    """Draws, prints and measures all about the experiments; returns the closing sentence.
 
-    `sections` has for each section its experiments and those it compares them with. Returns what
-    the learner came for.
+    `sections` has for each section its experiments and those compared with them.
     """
     finished = [name for name in next(iter(results.values())) if in_all(results, name)]
     run.options.experiments = finished  # which the claims' settings ask for
@@ -283,7 +288,7 @@ def experiments(run: Run, results: Results, sections: Mapping[str, Sequence[str]
     measure_claims(run, results)
     short = run.options.quick or run.options.limit is not None
     length = ", at this length" if short else ""
-    print_lines(f"The chapter's closing questions (5.17){length}:", answered(QUESTIONS, results))
+    print_lines(f"The document's closing questions (5.17){length}:", answered(QUESTIONS, results))
     corrections = answered(CORRECTIONS, results)
     print_lines(f"What the document says, and what was measured{length}:", corrections)
     if short:
@@ -310,7 +315,7 @@ def draw(run: Run, section: str, names: Sequence[str], results: Results) -> None
 
 
 def measure_experiments(run: Run, results: Results) -> None:
-    """Puts what every experiment came to, one number for each seed, among the run's metrics."""
+    """Puts every experiment's last numbers, one for each seed, among the run's metrics."""
     for name, found in by_name(results).items():
         for column in COLUMNS:
             run.metrics[f"{name}_{column}"] = [result.last(column) for result in found]
@@ -349,7 +354,7 @@ def print_effects(run: Run) -> None:
     others = [one.claim.id for one in verdicts if one.verdict != "reproduced"]
     if measured:
         say(
-            "This run is too short to judge what the document says of its trainings. Statements "
+            "This run is too short to judge what the document says about training. Statements "
             f"that hold at this length too ({len(hold)}): {', '.join(hold) or 'none'}. Those that "
             f"do not ({len(others)}): {', '.join(others) or 'none'}."
         )
@@ -364,7 +369,7 @@ def print_lines(title: str, lines: Sequence[str]) -> None:
 
 
 def ending(run: Run, results: Results) -> str:
-    """What the learner came for: which experiment was best, and what to open and to run next."""
+    """The best experiment, what to open and to run next; returns the closing sentence."""
     figures_made = sorted(path.name for path in run.folder.glob("*.png"))
     found = by_name(results)
     sentences = []
@@ -376,7 +381,7 @@ def ending(run: Run, results: Results) -> str:
         seeds = f", mean of {len(found[best])} seeds" if len(found[best]) > 1 else ""
         sentences.append(
             f"Highest validation accuracy of {len(found)} experiments: {best}, {right[best]:.1%} "
-            f"(changed: {result.changes}; {result.epochs} epochs{seeds})."
+            f"({result.changed}; {result.epochs} epochs{seeds})."
         )
         if best != worst:
             sentences.append(f"Lowest: {worst}, {right[worst]:.1%}.")

@@ -36,6 +36,10 @@ DeepNetwork = tuple[str, int, list[float], list[float]]  # kind, layers, gradien
 
 ALL_IMAGES = {"limit": None}
 CHANCE = math.log(10)  # the loss of a network that gives each of ten classes the same probability
+RULE = (
+    "Rule: all eigenvalues positive: minimum; all negative: maximum; both signs: saddle; "
+    "otherwise: no answer."
+)
 
 CLAIMS = (
     Claim("2.2a", "all samples: time of an update, compared with 64 samples",
@@ -48,19 +52,19 @@ CLAIMS = (
           "meets saddle points", "single_smallest_eigenvalue", below(0), "{:+.3f}", ALL_IMAGES),
     Claim("2.2e", "one sample: test accuracy minus that of all samples",
           "trains a good model", "single_gain", above(0), "{:+.1f} points", ALL_IMAGES),
-    Claim("2.2f", "64 samples: time to a loss of 0.35, compared with the faster other way",
+    Claim("2.2f", "64 samples: time to a loss of 0.35, compared with the faster of the others",
           "combines both", "mini_time", below(1), "{:.2f}×", ALL_IMAGES),
-    Claim("2.2g", "64 samples: test accuracy minus that of the better other way",
+    Claim("2.2g", "64 samples: test accuracy minus that of the better of the others",
           "combines both", "mini_gain", at_least(0), "{:+.1f} points", ALL_IMAGES),
     Claim("2.2h", "batch size × iterations of an epoch of 60,000 samples",
           "epoch = batch size × iterations", "batch_times_iterations", exactly(60_000), "{:,.0f}"),
-    Claim("2.3a", "points where the rule contradicts the values around them",
+    Claim("2.3a", "critical points where the rule contradicts the values around them",
           "the Hessian decides", "rule_wrong", exactly(0), "{:.0f}"),
     Claim("2.3b", "critical points for which the rule gives no answer",
           "the Hessian decides", "rule_silent", exactly(0), "{:.0f}"),
-    Claim("2.3c", "noisy descents that leave a saddle",
+    Claim("2.3c", "noisy paths that leave a saddle",
           "it can be left", "saddle_escaped", exactly(1), "{:.0%}"),
-    Claim("2.3d", "noisy descents, with the same noise, that leave a minimum",
+    Claim("2.3d", "noisy paths, with the same noise, that leave a minimum",
           "it cannot be left", "minimum_escaped", exactly(0), "{:.0%}"),
     Claim("2.7a", "H′ − F′ of a residual block: largest difference from 1",
           "H′ = F′ + 1", "residual_derivative_error", at_most(1e-5), "{:.0e}"),
@@ -73,7 +77,7 @@ CLAIMS = (
 )  # fmt: skip
 
 
-# Three ways of descent
+# Gradient descent with three batch sizes
 
 
 def descents(
@@ -83,9 +87,9 @@ def descents(
     training_images: int,
     goal: float,
 ) -> None:
-    """Prints and draws the three descents; measures what the notes state about them.
+    """Prints and draws the three trainings; measures what the notes state about them.
 
-    `experiments` are three: with all samples, with one, and with a few for each update.
+    `experiments` are three: with all samples, with one, and with 64 for each update.
     """
     reached = {name: seconds_to(goal, history) for name, history in histories.items()}
     last = {name: history[-1] for name, history in histories.items()}
@@ -98,9 +102,12 @@ def descents(
             f"{end['loss']:.3f}", f"{end['test_accuracy']:.1%}",
         ])  # fmt: skip
     print_table(
-        f"Descent with all samples, one, or 64 for each update (s to {goal}: seconds of training "
-        f"until the loss over all training images is {goal} or less)",
-        ["samples", "rate", "updates", "epochs", "s", f"s to {goal}", "loss", "test accuracy"],
+        "Gradient descent with all samples, one, or 64 for each update (seconds: of training, in "
+        f"all and until the loss over all training images is {goal} or less)",
+        [
+            "update with", "learning\nrate", "updates", "epochs", "seconds",
+            f"seconds\nto {goal}", "loss", "test\naccuracy",
+        ],
         rows,
     )
     descent_figure(run, histories, goal)
@@ -133,7 +140,7 @@ def shown_seconds(seconds: float) -> str:
 def descent_figure(run: Run, histories: Histories, goal: float) -> None:
     """Draws training loss and test accuracy by updates, by samples, and by seconds."""
     figure, panels = new_figure(
-        "Which way of descent is the fastest? Compare by updates, by samples and by seconds",
+        "Which batch size is the fastest? Compare by updates, by samples and by seconds",
         2, 3, width=4.4, height=3.4,
     )  # fmt: skip
     counts = {
@@ -166,19 +173,20 @@ def curvatures(
     ends: Mapping[str, tuple[float, float, float]],
     by_the_rule: Callable[[Tensor], str],
 ) -> None:
-    """Prints what the Hessian says about the places where the descents end.
+    """Prints the rule, and what the Hessian says about the places where the trainings end.
 
-    `ends` has the smallest and the largest eigenvalue, and the norm of the gradient; the smallest
-    where the second descent, with one sample, ends is measured.
+    `ends` has the smallest and the largest eigenvalue, and the norm of the gradient. Measured is
+    the smallest eigenvalue where the second training, with one sample, ends.
     """
     rows = []
     for name, (smallest, largest, gradient) in ends.items():
         answer = by_the_rule(torch.tensor([smallest, largest]))
         rows.append([name, f"{smallest:+.3f}", f"{largest:+.3f}", f"{gradient:.3f}", answer])
+    say(f"\n{RULE}")
     print_table(
-        "Where the descents end: the Hessian's smallest and largest eigenvalue, and the norm of "
-        "the gradient, which would be 0 at a critical point",
-        ["samples", "smallest", "largest", "gradient", "by the rule"],
+        "Where the trainings end, on 2,000 samples: the Hessian's smallest and largest eigenvalue, "
+        "and the norm of the gradient, which is 0 only at a critical point",
+        ["update with", "smallest", "largest", "gradient", "signs suggest"],
         rows,
     )
     _, single, _ = ends
@@ -198,8 +206,8 @@ def critical_points(
         curvature = [f"{number:+z.2f}" for number in eigenvalues.tolist()]
         rows.append([name, *place, *curvature, rule, values])
     print_table(
-        "Critical points: what the rule says about the Hessian's eigenvalues, and what the values "
-        "around the point say",
+        "Critical points: the Hessian's smaller and larger eigenvalue, what the rule says about "
+        "them, and what the function's values around the point say",
         ["function", "x", "y", "smaller", "larger", "by the rule", "by the values"],
         rows,
     )
@@ -216,7 +224,7 @@ def critical_points(
 def escapes(
     run: Run, paths: Mapping[str, Tensor], bowl: Function, hill: Function, double_well: Function
 ) -> None:
-    """Measures which descents leave the saddle and which a minimum, and draws two paths.
+    """Measures which paths leave the saddle and which a minimum, and draws two paths.
 
     `paths` on the double well: `from the saddle` and `from a minimum` (seeds×updates×2), `exact
     gradient` and `with noise` (updates×2), which start beside the saddle.
@@ -226,8 +234,9 @@ def escapes(
     updates, left = len(exact) - 1, updates_to_leave(exact)
     x, y = exact[0].tolist()
     say(
-        f"Paths from ({x:f}, {y:g}), beside the saddle: of {updates} updates the exact gradient "
-        f"takes {left} to leave it, the noisy one {updates_to_leave(noisy)}."
+        f"{updates} updates from ({x:f}, {y:g}), beside the saddle at (0, 0): with the exact "
+        f"gradient the saddle is left (|x| > 0.5) {when_left(exact)}, with noise "
+        f"{when_left(noisy)}."
     )
     from_saddle, from_minimum = paths["from the saddle"][:, -1], paths["from a minimum"][:, -1]
     run.metrics |= {
@@ -240,9 +249,9 @@ def escapes(
 def escape_figure(
     run: Run, exact: Tensor, noisy: Tensor, bowl: Function, hill: Function, double_well: Function
 ) -> None:
-    """Draws a minimum, a maximum, and a saddle with two paths (updates×2) that begin beside it."""
+    """Draws a minimum, a maximum, and a saddle with two paths (updates×2) that start beside it."""
     figure, panels = new_figure(
-        "A minimum, a maximum and a saddle; how an exact and a noisy descent leave the saddle",
+        "A minimum, a maximum and a saddle; how exact and noisy gradients leave the saddle",
         2, 2, width=5.4, height=4.2,
     )  # fmt: skip
     landscape, values = panels[2], panels[3]
@@ -272,6 +281,11 @@ def updates_to_leave(path: Tensor) -> int:
     return len(path)
 
 
+def when_left(path: Tensor) -> str:
+    update = updates_to_leave(path)
+    return f"after {update} updates" if update < len(path) else "not at all"
+
+
 def draw_contours(
     axes: Axes, function: Function, title: str, *, critical: Sequence[float]
 ) -> None:
@@ -294,7 +308,7 @@ def draw_contours(
 
 
 def residual_derivative(run: Run, error: float) -> None:
-    """Notes the largest difference of H′ − F′ from the identity."""
+    """Puts the largest difference of H′ − F′ from the identity among the run's metrics."""
     run.metrics["residual_derivative_error"] = error
 
 
@@ -308,8 +322,8 @@ def depths(run: Run, networks: Sequence[DeepNetwork]) -> None:
         rows.append([kind, depth, *numbers])
     updates = len(networks[0][3])
     print_table(
-        "Deep networks: the gradient of the first and of the last layer before training, and the "
-        f"loss after {updates} updates (chance: {CHANCE:.3f})",
+        "Deep networks: gradient norms of the first and of the last 32→32 layer before training, "
+        f"and the loss after {updates} updates (guessing one of ten classes: {CHANCE:.3f})",
         ["network", "layers", "first", "last", "first ÷ last", "loss"],
         rows,
     )
@@ -357,24 +371,24 @@ def last_means(values: Sequence[float], count: int) -> list[float]:
 
 
 def added_layers(run: Run, norms: Sequence[float], vanished: float) -> str:
-    """Measures with how many plain layers the first one's gradient falls below the share `vanished`
-    of what it is alone, and returns it as a sentence.
+    """Measures with how many plain layers the gradient has vanished; returns it as a sentence.
 
-    `norms` are the gradients of the first layer with 1, 2, … layers.
+    `norms` are the first layer's gradients with 1, 2, … layers. The last of them has vanished if it
+    is below the share `vanished` of the first.
     """
     fell = norms[-1] < vanished * norms[0]
     run.metrics["vanishes_at"] = len(norms) if fell else math.inf
     place = "below" if fell else "not below"
     return (
-        f"With {len(norms)} plain layers the first one's gradient is {norms[-1]:.1e}, "
-        f"{place} {vanished:.0%} of the {norms[0]:.1e} with one layer."
+        f"With {len(norms)} plain layers, the gradient of the first layer is {place} "
+        f"{vanished:.0%} of its value with one layer."
     )
 
 
 def ending(
     histories: Histories, goal: float, networks: Sequence[DeepNetwork], finding: str
 ) -> str:
-    """Which descent was the fastest, where the gradient vanishes, which figures to open, what next.
+    """The fastest batch size, where the gradient vanishes, what next; returns the closing sentence.
 
     `finding` is what `added_layers` returned.
     """
@@ -392,9 +406,9 @@ def ending(
     ratios = {kind: norms[0] / norms[-1] for kind, depth, norms, _ in networks if depth == deepest}
     sentences += [
         finding,
-        f"With {deepest} plain layers it is {ratios['plain']:.1e} times the last one's, with "
-        f"{deepest} residual layers {ratios['residual']:.2g} times.",
+        f"With {deepest} layers, first ÷ last is {ratios['plain']:.1e} (plain) and "
+        f"{ratios['residual']:.2g} (residual).",
         "Open descent.png and vanishing.png.",
-        "Next: python mnist_cnn.py --model residual, which reads digits with residual blocks.",
+        "Next: python mnist_cnn.py --model residual, which classifies digits with residual blocks.",
     ]
     return " ".join(sentences)

@@ -52,24 +52,24 @@ ABLATION = {**DOCUMENT, "ablation": True}
 CLAIMS = (
     Claim("1.4a", "first draft, 100 lines, 1 epoch: unseen lines within 10 px", "very bad",
           "draft_100_unseen_lines_within_10", below(0.05), "{:.1%}", DOCUMENT),
-    Claim("1.4b", "first draft, 1,000 lines: update that makes weights NaN", "after a few rounds",
-          "draft_1000_nan_at_update", at_most(80), "{:.0f}", DOCUMENT),
-    Claim("1.4c", "growth of its largest weight, an update, in the last three before",
+    Claim("1.4b", "first draft, 1,000 lines: first update with weights that are NaN",
+          "after a few rounds", "draft_1000_nan_at_update", at_most(80), "{:.0f}", DOCUMENT),
+    Claim("1.4c", "growth of its largest weight per update, in the three updates before",
           "exponential", "draft_1000_growth", at_least(2), "{:.2g}×", DOCUMENT),
-    Claim("1.8a", "learning rate 0.1, after 5 epochs: outputs at 0 or 1", "either 1 or 0",
+    Claim("1.8a", "learning rate 0.1, after 5 epochs: share of outputs at 0 or 1", "either 1 or 0",
           "saturated_lr_0.1", at_least(0.5), "{:.1%}", DOCUMENT),
-    Claim("1.8b", "learning rate 0.01, after 5 epochs: outputs at 0 or 1", "the same, but later",
-          "saturated_lr_0.01", at_least(0.5), "{:.1%}", DOCUMENT),
-    Claim("1.8c", "learning rate 0.001, after 5 epochs: outputs at 0 or 1", "not really 1 or 0",
-          "saturated_lr_0.001", at_most(0.05), "{:.1%}", DOCUMENT),
-    Claim("1.8d", "learning rate 0.001: batches whose mean output rose",
+    Claim("1.8b", "learning rate 0.01, after 5 epochs: share of outputs at 0 or 1",
+          "the same, but later", "saturated_lr_0.01", at_least(0.5), "{:.1%}", DOCUMENT),
+    Claim("1.8c", "learning rate 0.001, after 5 epochs: share of outputs at 0 or 1",
+          "not really 1 or 0", "saturated_lr_0.001", at_most(0.05), "{:.1%}", DOCUMENT),
+    Claim("1.8d", "learning rate 0.001: share of batches whose mean output rose",
           "rise after one batch, fall after the next",
           "rising_lr_0.001", about(0.5, 0.4), "{:.0%}", DOCUMENT),
     Claim("1.9a", "final run, training lines: coordinates within 2 px", "> 94%",
           "train_coordinates_within_2", above(0.94), "{:.1%}", FINAL_RUN),
     Claim("1.9b", "final run, unseen lines: coordinates within 2 px", "> 94%",
           "unseen_coordinates_within_2", above(0.94), "{:.1%}", FINAL_RUN),
-    Claim("1.10a", "no activations: relative distance from one linear map",
+    Claim("1.10a", "no activations: relative difference from one linear map",
           "one big linear function",
           "draft_nonlinearity", below(1e-4), "{:.1e}", DOCUMENT),
     Claim("1.10b", "no activations: change of the unseen coordinates within 10 px",
@@ -90,7 +90,10 @@ def examples(run: Run, example: Lines, training: Lines) -> None:
     """Prints and draws one small example (the document's figure 2); draws some training lines."""
     x0, y0, x1, y1 = example.ends[0].tolist()
     size = example.images.shape[-1]
-    say(f"An example of {size}×{size} pixels: a line from (x {x0}, y {y0}) to (x {x1}, y {y1})")
+    say(
+        f"An example of {size}×{size} pixels: a line from (x {x0}, y {y0}) to (x {x1}, y {y1}). "
+        "x counts from the left, y from the top."
+    )
     for row in example.images[0, 0].tolist():
         print("  " + " ".join(map(str, row)))
     image_grid(
@@ -100,7 +103,10 @@ def examples(run: Run, example: Lines, training: Lines) -> None:
     )  # fmt: skip
     images, ends = next(iter(training.batches(64, unit=training.images.shape[-1])))
     shapes = ["×".join(map(str, tensor.shape)) for tensor in (images, ends)]
-    say(f"A batch for the network: images {shapes[0]}, ends as fractions of the side {shapes[1]}")
+    say(
+        f"A batch for the network has images {shapes[0]} (images × channels × height × width) and "
+        f"ends {shapes[1]}, as fractions of the image's side."
+    )
     image_grid(
         training.images[:15], run.file("samples.png"), columns=5,
         title="Training lines: the left end is the start", annotate=mark_ends(training.ends),
@@ -139,11 +145,11 @@ def mark_ends(truth: Tensor, found: Tensor | None = None) -> Callable[[Axes, int
 
 
 class Updates:
-    """What every update of a training did; its `note` is an `after_step` of `train_one_epoch`.
+    """What every update of a training did; `train_one_epoch` calls `note` as its `after_step`.
 
-    A row holds the loss, the largest and the mean of the outputs before the update (the mean after
-    a sigmoid), the share of outputs that a sigmoid takes to 0.000 or 1.000 in three decimals, and
-    the largest weight after it.
+    A row is one update. Before the update: its loss, the largest of its batch's outputs, the mean
+    of their sigmoids, and the share of sigmoids that are 0.000 or 1.000 in three decimals. After
+    the update: the largest weight.
     """
 
     def __init__(self, model: nn.Module, per_epoch: int) -> None:
@@ -167,7 +173,7 @@ class Updates:
 
 
 def nonlinearity(model: nn.Module, a: Tensor, b: Tensor) -> float:
-    """How far f(a + b) is from f(a) + f(b) − f(0), relative to its size; 0 for one linear map."""
+    """The relative difference of f(a + b) and f(a) + f(b) − f(0); 0 for one linear map."""
     with torch.inference_mode():
         together = model(a + b)
         apart = model(a) + model(b) - model(torch.zeros_like(a))
@@ -177,7 +183,7 @@ def nonlinearity(model: nn.Module, a: Tensor, b: Tensor) -> float:
 def first_draft(run: Run, model: nn.Module, image: Tensor, found: Tensor, ends: Tensor) -> None:
     """Prints the first draft's layers and what it finds after its short training on 100 lines.
 
-    `image` (1×1×S×S) serves to measure the layers, and how far they are from one linear map.
+    `image` (1×1×S×S) goes through the layers, to measure their sizes and whether they are linear.
     """
     image = image.float().to(run.device)
     header = ["layer", "output", "parameters"]
@@ -185,12 +191,14 @@ def first_draft(run: Run, model: nn.Module, image: Tensor, found: Tensor, ends: 
     distance = nonlinearity(model, image, image.flip(-2))
     share = rows_within(found, ends, 10)
     say(
-        "One linear map has f(a + b) = f(a) + f(b) − f(0). For two images a and b and the first "
-        f"draft, which has no activations, the two sides differ by {distance:.0e} of their size."
+        "The first draft has no activations. Together its layers are one linear map f, so that "
+        "f(a + b) = f(a) + f(b) − f(0). Measured with two images a and b, the relative difference "
+        f"of the two sides is {distance:.0e}."
     )
     say(
-        f"After one epoch on 100 lines {share:.1%} of the unseen lines are found within 10 px. The "
-        f"median error is {(found - ends).abs().median():.0f} px."
+        f"After one epoch on 100 lines, {share:.1%} of the unseen lines are found: all four "
+        "coordinates within 10 px. The median error of a coordinate is "
+        f"{(found - ends).abs().median():.0f} px."
     )
     run.metrics |= {
         "draft_nonlinearity": distance,
@@ -214,13 +222,13 @@ def explosion(run: Run, updates: Updates, lines: int) -> None:
             [[int(row["update"]), *list(row.values())[1:]] for row in rows[:last]],
         )
         say(
-            f"From update {last} on its weights are no finite numbers: it has exploded. The "
-            "networks below have the document's repairs: ends as fractions of the side, ReLU, two "
-            "convolutions, outputs between 0 and 1."
+            f"From update {last} on, its weights are not finite: the training has exploded. The "
+            "networks below have the document's repairs: ends as fractions of the image's side, "
+            "ReLU, two convolutions, outputs between 0 and 1."
         )
         title = f"The first draft explodes: no finite weights from update {last} on"
     else:
-        say(f"On {lines:,} lines its weights are still finite after {len(rows)} updates.")
+        say(f"On {lines:,} lines, its weights are still finite after {len(rows)} updates.")
         title = f"The first draft: its weights are still finite after {len(rows)} updates"
     if len(finite) > 3:
         growth = finite[-1]["largest_weight"] / finite[-4]["largest_weight"]
@@ -240,7 +248,7 @@ def explosion(run: Run, updates: Updates, lines: int) -> None:
 
 
 def learning_rates(run: Run, watched: Mapping[tuple[str, float], Updates]) -> None:
-    """Prints and draws which learning rates drive the outputs to 0 or 1, for each kind of loss."""
+    """Prints and draws which learning rates drive the outputs to 0 or 1, for each loss."""
     table: list[list[object]] = []
     for (loss, rate), updates in watched.items():
         rows = updates.rows
@@ -253,18 +261,23 @@ def learning_rates(run: Run, watched: Mapping[tuple[str, float], Updates]) -> No
             run.metrics[f"rising_lr_{rate}"] = rose
     epochs = [str(number) for number in range(1, len(table[0]) - 3)]
     print_table(
-        f"Outputs at 0 or 1 (to three decimals) after epochs 1 to {epochs[-1]}; the largest number "
-        "before the sigmoid; batches whose mean output rose",
+        "Which learning rates drive the outputs to 0 or 1 (in three decimals)? The share of such "
+        f"outputs after epochs 1 to {epochs[-1]}",
         ["squared errors", "rate", *epochs, "largest", "rose"],
         table,
     )
-    say("The document does not say how squared errors are combined. The final run sums them.")
+    say(
+        "largest: the largest number before the sigmoid, in the last batch. rose: the share of "
+        "batches whose mean output is above that of the batch before. The document does not say "
+        "how the squared errors of a batch are combined: they are summed, averaged, or averaged "
+        "with the errors in pixels (px²). The final run sums them."
+    )
     learning_rates_figure(run, watched)
 
 
 def learning_rates_figure(run: Run, watched: Mapping[tuple[str, float], Updates]) -> None:
-    """Saves a column of panels for each kind of loss: outputs at 0 or 1, and the largest before
-    the sigmoid, by epoch."""
+    """Saves a column of panels for each loss: outputs at 0 or 1, and the largest number before the
+    sigmoid, by epoch."""
     losses = list(dict.fromkeys(loss for loss, _ in watched))
     figure, panels = new_figure(
         "Which learning rates drive the outputs to 0 or 1?", 2, len(losses), width=4.6, height=3
@@ -337,8 +350,9 @@ def print_scores(run: Run) -> None:
     """Prints the final scores of training and unseen lines side by side."""
     scores = {name: value for name, value in run.metrics.items() if isinstance(value, float)}
     print_table(
-        "The final run: single coordinates, and whole lines, found within a deviation",
-        ["deviation", "coordinates: training", "unseen", "lines: training", "unseen"],
+        "The final run: found within 1 to 10 px (a line: all its four coordinates)",
+        ["within", "coordinates, training", "coordinates, unseen", "lines, training",
+         "lines, unseen"],
         [
             [f"{pixels} px", *(
                 f"{scores[f'{part}_{what}_within_{pixels}']:.1%}"
@@ -349,8 +363,9 @@ def print_scores(run: Run) -> None:
     )  # fmt: skip
     for part, name in (("train", "Training"), ("unseen", "Unseen")):
         say(
-            f"{name} lines: the median error is {scores[f'{part}_median_error']:.2f} px, and 94% "
-            f"of the coordinates are within {scores[f'{part}_error_at_94_percent']:.1f} px."
+            f"{name} lines: the median error of a coordinate is "
+            f"{scores[f'{part}_median_error']:.2f} px, and 94% of the coordinates (the document's "
+            f"figure) are within {scores[f'{part}_error_at_94_percent']:.1f} px."
         )
 
 
@@ -373,7 +388,7 @@ def learning_curves(history: Sequence[Row], run: Run) -> None:
 
 
 def ending(run: Run, found: Tensor, unseen: Lines) -> str:
-    """What the learner came for: how many unseen lines were found, the worst, and what to run next.
+    """How many unseen lines were found, the worst, and what to run next: the closing sentences.
 
     The ends `found` (N×4) are in pixels.
     """
@@ -385,8 +400,8 @@ def ending(run: Run, found: Tensor, unseen: Lines) -> str:
     worst = unseen.ends[order[-5:]]
     return (
         f"Your network found {lines[10]:,} of {count:,} unseen lines ({lines[10] / count:.1%}) "
-        f"with all four coordinates within 10 px, and {lines[2]:,} within 2 px. Of the single "
-        f"coordinates {shares[10]:.1%} are within 10 px and {shares[2]:.1%} within 2 px. The "
+        f"with all four coordinates within 10 px, and {lines[2]:,} within 2 px. Of all "
+        f"coordinates, {shares[10]:.1%} are within 10 px and {shares[2]:.1%} within 2 px. The "
         f"{len(worst)} worst lines are off by {between(largest[-5:])} px; they are "
         f"{between(worst[:, 2] - worst[:, 0])} px wide and "
         f"{between((worst[:, 3] - worst[:, 1]).abs())} px high. Open predictions.png. "
@@ -403,7 +418,7 @@ def between(values: Tensor) -> str:
 def next_command(run: Run) -> str:
     """The command that a learner tries next, after a run with these options."""
     if run.options.epochs < DOCUMENT_EPOCHS:
-        return f"line_regression.py --epochs {DOCUMENT_EPOCHS}, as many as in the document"
+        return f"line_regression.py --epochs {DOCUMENT_EPOCHS} (the document's number of epochs)"
     if not run.options.ablation:
         return "line_regression.py --ablation, which takes each repair away in turn"
     return "mnist_cnn.py, for networks that tell digits apart"
@@ -413,8 +428,8 @@ def next_command(run: Run) -> str:
 
 
 def ablation(run: Run, histories: Mapping[str, Sequence[Row]]) -> None:
-    """Prints and draws what the network finds with all repairs, the first of these, and without
-    each of them."""
+    """Prints and draws what the network finds with all repairs (the first of `histories`), and
+    without each one."""
     score = "unseen_coordinates_within_10"
     columns = ("train_coordinates_within_10", score, "unseen_coordinates_within_2")
     rows: list[list[object]] = []
@@ -424,13 +439,14 @@ def ablation(run: Run, histories: Mapping[str, Sequence[Row]]) -> None:
         rows.append([name, *shares, f"{last['unseen_median_error']:.1f} px"])
     epochs = max(len(history) for history in histories.values())
     print_table(
-        f"Without each repair, {epochs} epochs: coordinates within 10 px; of unseen lines also "
-        "within 2 px, and the median error",
-        ["network", "training", "unseen", "2 px", "median error"],
+        f"What is each repair worth? Coordinates found after {epochs} epochs without it, within "
+        "10 px or 2 px, and the median error of unseen lines",
+        ["network", "training, 10 px", "unseen, 10 px", "unseen, 2 px", "median"],
         rows,
     )
     say(
-        "Ends in any order are scored in the better order. Ends in pixels are out of reach: the "
+        "Each network but the first lacks one repair. Ends in any order: either end of a line may "
+        "come first; the nearer order is scored. Ends in pixels are out of reach, because the "
         "sigmoid keeps each output between 0 and 1."
     )
     figure, panels = new_figure(

@@ -39,20 +39,20 @@ CLAIMS = (
           "train_pictures", exactly(60_000), "{:,.0f}", ALL_IMAGES),
     Claim("2.1b", "images to test on", "10,000",
           "test_pictures", exactly(10_000), "{:,.0f}", ALL_IMAGES),
-    Claim("2.1c", "of 6 numbers, those that change with a view of them", "shared memory",
+    Claim("2.1c", "of 6 numbers, how many change through a view", "shared memory",
           "shared_by_view", exactly(6), "{:.0f}"),
     Claim("2.5a", "multiplications of a 5×5 convolution, 192→32 channels",
           "5·5·32·192·28·28", "direct_multiplications", exactly(120_422_400), "{:,.0f}"),
-    Claim("2.5b", "multiplications by way of 16 channels", "12,433,648",
+    Claim("2.5b", "multiplications with the bottleneck", "12,433,648",
           "bottleneck_multiplications", exactly(12_433_648), "{:,.0f}"),
-    Claim("2.5c", "by how much this is less", "reduced by 1/10",
+    Claim("2.5c", "reduction in multiplications", "reduced by 1/10",
           "bottleneck_reduction", about(0.1, 0.02), "{:.1%}"),
     Claim("2.6a", "channels out of an Inception block", "24·3 + 16",
           "inception_channels", exactly(88), "{:.0f}"),
-    Claim("2.6b", "rank correlation of a branch's gain in weight and the accuracy lost "
+    Claim("2.6b", "rank correlation between a branch's gain in weight and the accuracy lost "
           "without it, minimum of the seeds", "a better branch gets more weight",
           "use_and_weight", above(0), "{:+.2f}", INCEPTION),
-    Claim("2.8", "residual blocks whose output has another shape than their input",
+    Claim("2.8", "residual blocks whose output shape differs from their input shape",
           "must stay the same", "residual_shape_changes", exactly(0), "{:.0f}"),
 )  # fmt: skip
 
@@ -88,7 +88,7 @@ def digits(run: Run, training: LabelledImages, test: LabelledImages, pixels: Ten
 
 
 def view(run: Run, numbers: Tensor) -> None:
-    """Prints what became of six numbers when 100 was added to a view of them."""
+    """Prints what happened to six numbers when 100 was added to a view of them."""
     changed = int((numbers >= 100).sum())
     say(
         f"100 was added to a view of the numbers 0 to 5. The numbers are now {numbers.tolist()}: "
@@ -108,14 +108,14 @@ def costs(run: Run, ways: Mapping[str, nn.Module]) -> None:
         rows.append([name, formula, product, counted[name], f"{milliseconds:.2f}"])
     print_table(
         "A 5×5 convolution from 192 to 32 channels of 28×28 pixels; the bottleneck has 16 channels",
-        ["way", "multiplications", "by hand", "counted", "ms an image"], rows,
+        ["way", "multiplications", "by hand", "counted", "ms per image"], rows,
     )  # fmt: skip
     share = counted["bottleneck"] / counted["direct"]
     share_of_time = seconds["bottleneck"] / seconds["direct"]
     say(
         "The document prints 12,433,648 multiplications for the bottleneck and calls this reduced "
         f"by 1/10. Its formula gives {28 * 28 * 192 * 16:,} + {5 * 5 * 28 * 28 * 16 * 32:,} = "
-        f"{BY_HAND['bottleneck'][1]:,}, which is {share:.1%} of the direct way: reduced by "
+        f"{BY_HAND['bottleneck'][1]:,}, which is {share:.1%} of the direct way's: reduced by "
         f"{1 - share:.1%}. The bottleneck takes {share_of_time:.0%} of the direct way's time."
     )
     run.metrics |= {f"{name}_multiplications": count for name, count in counted.items()}
@@ -139,7 +139,7 @@ def median_seconds(ways: Mapping[str, nn.Module], images: Tensor, rounds: int = 
 
 
 def output_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Pushes an empty image through; the shape, without the batch, of what each module gives."""
+    """The shape of each module's output, without the batch, for an image of zeros."""
     names = {module: name for name, module in model.named_modules()}
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -160,7 +160,7 @@ def sides(shape: Sequence[int]) -> str:
 
 
 def inception(run: Run, model: nn.Module) -> None:
-    """Prints what each branch of the first Inception block gives, and what comes after both."""
+    """Prints the output shape of each branch of the first Inception block, and its channels."""
     shapes = output_shapes(model)
     branches = {name: shapes[f"block1.1.{name}"] for name in BRANCH_LAYERS}
     print_table(
@@ -212,7 +212,7 @@ def layers(run: Run, models: Mapping[str, nn.Module]) -> None:
         print_table(title, ["layer", "output", "parameters"], rows)
         say(
             f"The {name} network has {count_parameters(model):,} parameters and does "
-            f"{count_multiplications(model, example):,} multiplications for an image."
+            f"{count_multiplications(model, example):,} multiplications per image."
         )
     say()
 
@@ -225,7 +225,7 @@ def without_defaults(layer: str) -> str:
 
 
 def training(run: Run) -> None:
-    """Loss and accuracy of each epoch, on training and on test images."""
+    """Saves loss and accuracy by epoch, on training and on test images."""
     last = run.history[-1]
     learning_curves(
         run.history,
@@ -241,16 +241,13 @@ def training(run: Run) -> None:
 
 
 def mistakes(run: Run, test: LabelledImages, logits: Tensor) -> str:
-    """Saves the most confident mistakes and the confusion matrix.
-
-    Returns what the learner came for, in two sentences.
-    """
+    """Draws the most confident mistakes and the confusion matrix; returns closing sentences."""
     labels = test.labels
     mistakes_figure(test.images, labels, logits, NAMES, run.file("misclassified.png"))
     counts = confusion_matrix(labels, logits.argmax(1), len(NAMES))
     confusion_figure(counts, NAMES, run.file("confusion_matrix.png"))
     return (
-        f"{right_and_confused(labels, logits, NAMES, 'digits')} Open misclassified.png. "
+        f"{right_and_confused(labels, logits, NAMES)} Open misclassified.png. "
         f"Next: {NEXT[run.options.model]}"
     )
 
@@ -323,10 +320,7 @@ def comparison(
     uses: Sequence[Mapping[str, Mapping[str, Row]]],
     models: Mapping[str, nn.Module],
 ) -> str:
-    """Prints and draws what each network reaches over the seeds, and what it costs.
-
-    Returns which network was the most accurate.
-    """
+    """Prints and draws each network's accuracy, time and size; returns the closing sentence."""
     last = {name: [rows[-1]["test_accuracy"] for rows in runs] for name, runs in histories.items()}
     example = torch.zeros(1, 1, 28, 28)
     rows: list[list[object]] = []
@@ -346,14 +340,14 @@ def comparison(
     epochs, seeds = len(histories["basic"][0]), len(histories["basic"])
     print_table(
         f"Test accuracy after {epochs} epochs; seeds: {', '.join(map(str, run.options.seeds))}",
-        ["network", "mean", "min", "max", "s an epoch", "parameters", "multiplications"],
+        ["network", "mean", "min", "max", "s per epoch", "parameters", "multiplications"],
         rows,
     )  # fmt: skip
     say("The course reports about 98, 98 to 99 and 99% after 10 epochs.")
     comparison_figure(
         histories,
         run.file("comparison.png"),
-        title="Do Inception or residual blocks help, and what do they cost?",
+        title="Do Inception or residual blocks help, and do they take longer to train?",
         column="test_accuracy",
         label="test accuracy (%)",
         sizes=sizes,

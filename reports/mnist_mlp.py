@@ -55,13 +55,13 @@ CLAIMS = (
           "train_pictures", exactly(60000), "{:,.0f}", DOCUMENT),
     Claim("4.1b", "images to test on", "10,000",
           "test_pictures", exactly(10000), "{:,.0f}", DOCUMENT),
-    Claim("4.1c", "batches of 64", "938",
+    Claim("4.1c", "batches of up to 64 images", "938",
           "batches", exactly(938), "{:.0f}", DOCUMENT),
     Claim("4.1d", "images in the last batch", "fewer than 64",
           "last_batch", below(64), "{:.0f}", DOCUMENT),
-    Claim("4.3", "mean loss, change from the first epoch to the last", "falls",
+    Claim("4.3", "training loss, change from the first epoch to the last", "falls",
           "loss_change", below(0), "{:+.3f}", DOCUMENT),
-    Claim("4.4", "share of the test images read correctly", "0.978 (9,779 of 10,000)",
+    Claim("4.4", "share of the test images classified correctly", "0.978 (9,779 of 10,000)",
           "test_accuracy", about(0.978, 0.005), "{:.4f}", DOCUMENT),
     Claim("4.6", "widths 128 to 999: maximum of the mean accuracies minus their minimum",
           "little difference", "width_spread", at_most(0.01), "{:.2f} points", WIDTHS),
@@ -87,7 +87,7 @@ def data(
         "last_batch": last,
     }
     say(f"{len(training):,} images to train on, {len(test):,} to test on.")
-    say(f"{len(batches):,} batches of {size} images; the last one has {last}.")
+    say(f"{len(batches):,} batches of up to {size} images; the last one has {last}.")
     for number, (images, labels) in enumerate(islice(batches, 3)):
         shape = "×".join(map(str, images.shape))
         say(f"batch {number}: images {shape}, labels {' '.join(map(str, labels.tolist()))}")
@@ -110,7 +110,7 @@ def losses_of_batches(row: Row) -> None:
 
 
 def training(run: Run, batches: int) -> None:
-    """Saves the learning curves and the losses of single batches; measures how far the loss fell.
+    """Saves the learning curves and the losses of single batches; measures the loss's change.
 
     `batches` is the number of batches in an epoch.
     """
@@ -118,15 +118,16 @@ def training(run: Run, batches: int) -> None:
     learning_curves(
         history,
         run.file("loss_and_accuracy.png"),
-        title="Does the network also improve on images that it was not trained on?",
+        title="Does the network also improve on images it was not trained on?",
         unseen="test",
     )
     batches_figure(history, batches, run.file("loss.png"))
     run.metrics |= {
         "train_loss": history[-1]["train_loss"],
-        "loss_change": history[-1]["train_loss"] - history[0]["train_loss"],
         "seconds_per_epoch": statistics.median(row["seconds"] for row in history),
     }
+    if len(history) > 1:
+        run.metrics["loss_change"] = history[-1]["train_loss"] - history[0]["train_loss"]
 
 
 def batches_figure(history: Sequence[Row], batches: int, path: Path) -> None:
@@ -143,7 +144,7 @@ def batches_figure(history: Sequence[Row], batches: int, path: Path) -> None:
         axes.plot(done, losses, ".", color=TRAINING, alpha=0.4, label="one batch, every 100th")
     middles = [row["epoch"] - 0.5 for row in history]
     means = [row["train_loss"] for row in history]
-    axes.plot(middles, means, ":o", color=TRAINING, label="mean of an epoch, at its middle")
+    axes.plot(middles, means, ":o", color=TRAINING, label="mean of an epoch, drawn at its middle")
     use_log_scale(axes)
     mark_epochs(axes)
     axes.set(xlabel="epochs done", ylabel="training loss (cross-entropy)")
@@ -152,9 +153,9 @@ def batches_figure(history: Sequence[Row], batches: int, path: Path) -> None:
 
 
 def mistakes(run: Run, test: LabelledImages, logits: Tensor) -> str:
-    """Prints and draws the most confident mistakes; all are in `errors.csv`, each with its file.
+    """Prints and draws the most confident mistakes; returns the closing sentences.
 
-    Returns what the learner came for, and the command that reads own images.
+    All mistakes are in `errors.csv`, each with its file.
     """
     rows = []
     wrong, predicted, confidences = misclassified(logits, test.labels)
@@ -179,7 +180,7 @@ def mistakes(run: Run, test: LabelledImages, logits: Tensor) -> str:
     mistakes_figure(test.images, test.labels, logits, DIGITS, run.file("errors.png"))
     run.metrics |= {"test_accuracy": accuracy(logits, test.labels), "test_errors": len(rows)}
     return (
-        f"{right_and_confused(test.labels, logits, DIGITS, 'digits')} Open errors.png.\n"
+        f"{right_and_confused(test.labels, logits, DIGITS)} Open errors.png.\n"
         f"Next, write a digit on paper, take a photo of it, and run\n"
         f"{predict_command(run.file('mnist.pth'))}"
     )
@@ -194,7 +195,7 @@ def predict_command(weights: Path) -> str:
 
 
 def order(run: Run, name: str, labels: Tensor, logits: Tensor) -> None:
-    """Prints what one epoch on images in this order leads to."""
+    """Prints what a network classifies after one epoch on images in this order."""
     share = accuracy(logits, labels)
     nines = (logits.argmax(1) == 9).double().mean().item()
     run.metrics |= {f"{name}_accuracy_after_1_epoch": share, f"{name}_called_nine": nines}
@@ -203,17 +204,18 @@ def order(run: Run, name: str, labels: Tensor, logits: Tensor) -> None:
         "sorted": "in the folder's order (all zeros first, all nines last)",
     }
     say(
-        f"One epoch {meant[name]}: {share:.1%} of the test images are read correctly, "
-        f"and {nines:.0%} of them are called a nine."
+        f"One epoch {meant[name]}: {share:.1%} of the test images are classified correctly; "
+        f"{nines:.0%} of all test images are classified as 9."
     )
 
 
 def own_images(
     run: Run, paths: Sequence[Path], originals: Sequence[Tensor], digits: Tensor, logits: Tensor
 ) -> str:
-    """Prints the three likeliest digits for each image; saves each beside what the network saw.
+    """Prints the three likeliest digits for each image; returns the closing sentence.
 
-    `originals` are grey (H×W, 0..1), `digits` N×1×28×28. Returns how to read the answers.
+    Saves each image beside what the network saw: `originals` are grey (H×W, 0..1), `digits`
+    N×1×28×28.
     """
     likely = logits.double().softmax(1).topk(3)  # float32 rounds 0.99999999 to 1
     rows, answers = [], []
@@ -263,9 +265,9 @@ def own_images_figure(
 
 
 def widths(run: Run, histories: Mapping[int, Sequence[Sequence[Row]]]) -> str:
-    """Prints and draws the test accuracy by width; measures how far the widths' means are apart.
+    """Prints and draws the test accuracy by width; returns the closing sentence.
 
-    `histories` has a training for each seed. Returns which width was the most accurate.
+    `histories` has a training for each width and seed.
     """
     shares = {
         width: [rows[-1]["test_accuracy"] for rows in runs] for width, runs in histories.items()
@@ -282,7 +284,7 @@ def widths(run: Run, histories: Mapping[int, Sequence[Sequence[Row]]]) -> str:
         ])  # fmt: skip
     print_table(
         f"Test accuracy after {epochs} epochs, seeds {', '.join(map(str, seeds))}",
-        ["width", "parameters", "mean", "min", "max", "s an epoch"], table,
+        ["width", "parameters", "mean", "min", "max", "s per epoch"], table,
     )  # fmt: skip
     widths_figure(shares, seeds, epochs, run.file("widths.png"))
     # In percentage points first, as this number has always been computed.

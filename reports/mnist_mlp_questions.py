@@ -18,7 +18,7 @@ ROUNDING = 1e-5  # of a number's size: float32 has seven digits
 
 
 def epoch(place: str, number: int, loss: float) -> None:
-    """Prints how far the experiment with the activation is."""
+    """Prints the progress of the experiment with the activation."""
     say(f"ReLU {place}: epoch {number}/2  train loss {loss:.3f}")
 
 
@@ -52,14 +52,17 @@ def activations(run: Run, results: Sequence[tuple[str, float, float]]) -> None:
         "Without one, two linear layers compute what a single linear layer could: "
         f"layer2(layer1(x)) and (W2·W1)·x + b differ by {difference:.1g} of their size{rounding}. "
         "Before the first layer ReLU changes no number, for no pixel is negative; here it has "
-        f"{equal} no ReLU. Most accurate here: {max(shares, key=lambda place: shares[place])}."
+        f"{equal} no ReLU. Most accurate here: ReLU {max(shares, key=lambda place: shares[place])}."
     )
 
 
 def without_training(
     run: Run, make_network: Callable[[], nn.Module], images: Tensor, labels: Tensor
 ) -> str:
-    """Answers the questions for which a batch of images (B×1×28×28, labels B) is enough."""
+    """Answers the questions that one batch can answer; returns the closing sentence.
+
+    `images` B×1×28×28, `labels` B.
+    """
     losses()
     passes(make_network(), images, labels)
     softmax(run, make_network(), images, labels)

@@ -20,13 +20,13 @@ CELL = {"cell": "rnn"}
 WHOLE_YEAR = {"limit": None, "cell": "rnn"}
 
 CLAIMS = (
-    Claim("2.9a", "stacked days: parameters for 30 days, compared with one day",
+    Claim("2.9a", "MLP, stacked days: parameters for 30 days, compared with one day",
           "more parameters, which may explode", "stacked_growth", above(1), "{:.1f}×"),
-    Claim("2.9b", "shared cell: parameters for 30 days, compared with one day",
+    Claim("2.9b", "RNN, shared cell: parameters for 30 days, compared with one day",
           "still the same layer", "shared_growth", exactly(1), "{:.1f}×", CELL),
-    Claim("2.9c", "three days: parameters of the shared cell, compared with stacked days",
+    Claim("2.9c", "three days: parameters of the RNN, compared with the MLP",
           "far fewer parameters", "shared_size", below(1), "{:.2f}×", CELL),
-    Claim("2.9d", "three days, shared cell: test accuracy minus that of the most common class, "
+    Claim("2.9d", "three days, RNN: test accuracy minus that of the most common class, "
           "minimum of the seeds", "three days can predict the next",
           "gain_over_most_common", above(0), "{:+.1f} points", WHOLE_YEAR),
     Claim("2.10a", "w1·h + w2·x and [w1 w2]·[h; x], largest difference",
@@ -48,14 +48,19 @@ CLAIMS = (
 def one_layer(
     run: Run, products: Mapping[str, Tensor], pairs: Sequence[tuple[Tensor, Tensor]]
 ) -> None:
-    """Prints both sides of the equation by hand, and how far they differ for an RNNCell."""
+    """Prints both sides of the equation for small numbers, and their difference in an RNNCell."""
     rows = [[name, as_text(value)] for name, value in products.items()]
-    print_table("w1·h + w2·x is one product", ["", "value"], rows)
+    print_table(
+        "A recurrent cell multiplies its hidden state h and its input x by weights. Both products "
+        "together are one product (rows of a matrix are divided by ;)",
+        ["", "value"],
+        rows,
+    )
     linear_error, cell_error = (largest_difference(one, other) for one, other in pairs)
     say(
-        "The same with the weights of an RNNCell, in single precision: the two sides differ by "
-        f"{linear_error:.0e} at most, and the cell's output and tanh of one linear layer by "
-        f"{cell_error:.0e}."
+        "The same with the weights of PyTorch's RNNCell (float32): w1·h + w2·x and the one product "
+        f"differ by {linear_error:.0e} at most, the cell's output and tanh of one linear layer by "
+        f"{cell_error:.0e} at most."
     )
     run.metrics |= {"linear_error": linear_error, "cell_error": cell_error}
 
@@ -74,30 +79,30 @@ def largest_difference(one: Tensor, other: Tensor) -> float:
 def shapes(
     run: Run, sizes: Mapping[str, int], modules: Sequence[tuple[str, nn.Module, str, str]]
 ) -> None:
-    """Calls each module with the dimensions named beside it; prints what comes out."""
-    rows, refusals = [], []
+    """Calls each module with the dimensions named beside it; prints the shapes it returns."""
+    rows, errors = [], []
     cell_dimensions, rnn_shapes = 0, ["", ""]
     for title, module, input_names, hidden_names in modules:
         inputs, hidden = sizes_of(input_names, sizes), sizes_of(hidden_names, sizes)
-        outputs, refusal = call(module, inputs, hidden)
-        rows.append([title, times(inputs), times(hidden), ", ".join(outputs) or "refused"])
-        if refusal:
-            refusals.append(f"{title}: refused. {refusal}.")
+        outputs, error = call(module, inputs, hidden)
+        rows.append([title, times(inputs), times(hidden), ", ".join(outputs) or "error"])
+        if error:
+            errors.append(f'The error of "{title}": {error}.')
         elif isinstance(module, nn.RNNCell):
             cell_dimensions = max(cell_dimensions, len(inputs))
         if title == "RNN, as in the document":
             rnn_shapes = outputs or rnn_shapes
     named = ", ".join(f"{name} {size}" for name, size in sizes.items())
     print_table(
-        f"What the modules take and give ({named})",
-        ["module", "input", "hidden state", "comes out"], rows,
+        f"Which shapes RNNCell and RNN take and return ({named})",
+        ["module", "input", "hidden state", "returned"], rows,
     )  # fmt: skip
     say(
         "The document gives both modules an input of (seq_len, batch, input_size) and a hidden "
         "state of (num_layers, batch, hidden_size)."
     )
-    for refusal in refusals:
-        say(refusal)
+    for error in errors:
+        say(error)
     expected = [
         times(sizes_of("seq_len batch hidden_size", sizes)),
         times(sizes_of("num_layers batch hidden_size", sizes)),
@@ -109,7 +114,7 @@ def shapes(
 
 
 def call(module: nn.Module, inputs: Sequence[int], hidden: Sequence[int]) -> tuple[list[str], str]:
-    """The shapes a module answers zeros of these shapes with, or the words in which it refuses."""
+    """The shapes that a module returns for zeros of these shapes, or its error message."""
     try:
         answer = module(torch.zeros(*inputs), torch.zeros(*hidden))
     except (RuntimeError, ValueError) as error:
@@ -131,7 +136,7 @@ def unrolled(run: Run, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
     """Prints how far three layers unrolled by hand differ from `nn.RNN`."""
     error = max(largest_difference(one, other) for one, other in pairs)
     say(
-        "\nThree layers over seven steps, unrolled by hand, differ from nn.RNN by "
+        "\nThree layers over seven steps, computed step by step, differ from nn.RNN by "
         f"{error:.0e} at most."
     )
     run.metrics |= {"unrolled_error": error}
@@ -151,19 +156,24 @@ def hello(
     rows = []
     for epoch in range(epochs + 1):
         rows.append([epoch, *(spell(history[epoch]) for history in histories.values())])
-    print_table('"hello" → "ohlol": the word after each epoch', ["epoch", *histories], rows)
+    print_table(
+        'Learning "hello" → "ohlol" (each letter → the next one): what each network spells after '
+        "each epoch (0: before training)",
+        ["epoch", *histories],
+        rows,
+    )
     for name in histories:
         same = same_as(name, histories)
         if same:
-            say(f"From one random seed {name} and {same} give the same numbers at every epoch.")
+            say(f"With the same random seed {same} and {name} give the same results in each epoch.")
     hello_figure(run, histories, letters, spell)
     rows = [[name, f"{float(history[-1].max()):.0%}"] for name, history in histories.items()]
-    print_table(f"The highest probability of a letter after {epochs} epochs",
+    print_table(f"The highest probability that a network gives a letter after {epochs} epochs",
                 ["network", "probability"], rows)  # fmt: skip
     say(
-        "Where the hidden state is the logits (RNNCell and RNN), tanh keeps them between −1 and 1, "
-        f"so no letter of four can have more than {math.e / (math.e + 3 / math.e):.0%}. A linear "
-        "layer behind it lifts this limit."
+        "RNNCell and RNN alone use the hidden state as logits. tanh keeps it between −1 and 1, so "
+        f"none of the four letters can have more than {math.e / (math.e + 3 / math.e):.0%}. A "
+        "linear layer after the RNN removes this limit."
     )
 
 
@@ -190,7 +200,7 @@ def hello_figure(
             panel.set_xticks(range(5), [*"hello"])
             panel.set_yticks(range(len(letters)), [*letters])
         same = same_as(name, histories)
-        note = f"\n(same numbers as {same})" if same else ""
+        note = f"\n(same results as {same})" if same else ""
         panels[row * len(moments)].set_ylabel(f"{name}{note}\n\nletter predicted")
     for panel in panels[-len(moments) :]:
         panel.set_xlabel("letter read")
@@ -214,29 +224,34 @@ def nearly_equal(one: Tensor, other: Tensor) -> bool:
 
 
 def hello_seeds(run: Run, words: Mapping[str, Sequence[str]]) -> None:
-    """Prints from how many random seeds each network learns to spell "ohlol"."""
+    """Prints with how many random seeds each network learns to spell "ohlol"."""
     keys = ("hello_share_cell", "hello_share_rnn", "hello_share_embedding")
     rows = []
     for key, (name, spelled) in zip(keys, words.items(), strict=True):
         count = sum(word == "ohlol" for word in spelled)
         run.metrics[key] = count / len(spelled)
         rows.append([name, count, len(spelled)])
-    print_table('Random seeds that end with "ohlol"', ["network", "seeds", "of"], rows)
+    print_table('With how many random seeds does a network spell "ohlol" after training?',
+                ["network", "seeds", "of"], rows)  # fmt: skip
 
 
 # The weather: what the networks cost; `rnn_weather` has the rest
 
 
 def parameters(run: Run, cell: str, counts: Mapping[int, tuple[int, int]]) -> None:
-    """Prints the parameters of stacked days and of a shared cell by the number of days."""
+    """Prints the number of parameters of the MLP and of the cell's network by number of days."""
     header = ["days", network_name("mlp"), network_name(cell)]
     rows = [[days, *counts[days]] for days in (1, 3, 7, 14, 30)]
-    print_table("Parameters by the number of days, four measurements each", header, rows)
+    print_table(
+        "Number of parameters. The MLP sees all days at once, stacked into one long input; the "
+        f"{cell.upper()} reads them one by one with the same cell (four measurements per day)",
+        header, rows,
+    )  # fmt: skip
     smaller = [days for days, (stacked, shared) in counts.items() if shared < stacked]
     if smaller:
         say(
-            f"The shared cell has fewer from {smaller[0]} days on. It has the weights from hidden "
-            "state to hidden state besides, but no more of them for more days."
+            f"The {cell.upper()} has fewer parameters from {smaller[0]} days on: the MLP needs "
+            "weights for each day, the shared cell needs the same for any number of days."
         )
     run.metrics |= {
         "stacked_growth": counts[30][0] / counts[1][0],

@@ -30,7 +30,7 @@ def network_name(network: str) -> str:
 
 
 def years(weather: Weather) -> None:
-    """Prints how often each class occurs in each year, and what the wet days are called."""
+    """Prints how many days each class has in each year, and how the wet days are labelled."""
     rows, shares = [], []
     for year in YEARS:
         chosen = weather.years == year
@@ -41,17 +41,16 @@ def years(weather: Weather) -> None:
         rows.append([str(year), int(chosen.sum()), *counts, len(wet), rain, fog])
         shares.append(f"{rain / max(1, len(wet)):.0%} in {year}")
     print_table(
-        "Days of Seattle's weather, and what its wet days (with precipitation) are called",
+        "The weather of Seattle: days of each class, and how the wet days (with precipitation) are "
+        "labelled",
         ["year", "days", *CLASSES, "wet", "wet: rain", "wet: fog"], rows,
     )  # fmt: skip
-    say(f"Of the wet days, these shares are called rain: {', '.join(shares)}.")
+    say(f"Share of the wet days that are labelled rain: {', '.join(shares)}.")
 
 
 def forecasts(run: Run, predicted: Predicted, guesses: Guesses, labels: Tensor) -> str:
-    """Prints and draws how well the weather is predicted from three days, in all and by class.
-
-    Returns what the learner came for: the best network, and how it compares with the two rules.
-    """
+    """Prints and draws the accuracy from three days, in all and by class; returns the closing
+    sentence: the best network, and how it compares with the two rules."""
     rows, rows_by_class = [], []
     for experiment, answers in predicted.items():
         names = [network_name(experiment.network), inputs_of(experiment)]
@@ -64,8 +63,8 @@ def forecasts(run: Run, predicted: Predicted, guesses: Guesses, labels: Tensor) 
     rows_by_class.append(["days of the class", "", *class_sizes(labels).tolist()])
     seeds = len(next(iter(predicted.values())))
     print_table(
-        f"Accuracy on the {len(labels)} days of {TEST_YEAR}, from the three days before each "
-        f"({count_of(seeds, 'seed')})",
+        f"Accuracy on the {len(labels)} days of {TEST_YEAR}, each predicted from the three days "
+        f"before ({count_of(seeds, 'seed')}; the input may hold the weather of these days too)",
         ["predicted by", "input", "mean", "std (points)", "min", "max"], rows,
     )  # fmt: skip
     print_table(
@@ -82,7 +81,7 @@ def forecasts(run: Run, predicted: Predicted, guesses: Guesses, labels: Tensor) 
 
 
 def forecast_metrics(run: Run, predicted: Predicted, guesses: Guesses, labels: Tensor) -> None:
-    """Notes the accuracy of both networks and of both rules."""
+    """Puts the accuracy of both networks and of both rules among the run's metrics."""
     most_common, yesterday = (share_correct(guess, labels) for guess in guesses.values())
     run.metrics |= {
         "most_common_accuracy": most_common,
@@ -212,10 +211,8 @@ def by_days(
     labels: Tensor,
     make_model: Callable[[Experiment], nn.Module],
 ) -> str:
-    """Prints and draws parameters and accuracy of both networks by the number of days.
-
-    Returns which network was the best, and how it compares with the two rules.
-    """
+    """Prints and draws parameters and accuracy by the number of days; returns the closing
+    sentence: the best network, and how it compares with the two rules."""
     sizes = {experiment: count_parameters(make_model(experiment)) for experiment in predicted}
     seeds = len(next(iter(predicted.values())))
     for with_weather in (False, True):

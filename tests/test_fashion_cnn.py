@@ -24,7 +24,7 @@ from reports.fashion_cnn import CLAIMS, epochs_to_reach
 from tests.conftest import Call, numbers, read_summary
 
 SMALL = ("--limit", 600, "--epochs", 2)
-FIGURES = {"classes", "cost_and_accuracy", "misclassified", "confusion_matrix"}
+FIGURES = {"classes", "loss_and_accuracy", "misclassified", "confusion_matrix"}
 
 
 def test_parameters_by_hand() -> None:
@@ -103,6 +103,8 @@ def test_the_chapter_leaves_a_complete_run(finished: Path) -> None:
         rows = list(csv.DictReader(file))
     assert float(rows[1]["train_loss"]) < float(rows[0]["train_loss"])
     assert float(rows[1]["val_accuracy"]) > 0.25, "chance is 0.1"
+    fall = float(rows[1]["train_loss"]) - float(rows[0]["train_loss"])
+    assert summary["metrics"]["cost_change"] == fall
     assert {"train_accuracy", "val_loss"} <= set(rows[0])
     weights = torch.load(finished / "model.pt", weights_only=True)
     ClothesCNN(Experiment()).load_state_dict(weights)
@@ -111,10 +113,12 @@ def test_the_chapter_leaves_a_complete_run(finished: Path) -> None:
 def test_a_run_ends_with_what_the_learner_came_for(tmp_path: Path, call: Call) -> None:
     code, out, _ = call(main, "--limit", 200, "--epochs", 1, "--out-dir", tmp_path)
     assert code == 0
-    table, ending = out.split("What the document states")[1].split("Your network named")
+    table, ending = out.split("What the document states")[1].split("Your network classified")
     assert "3.2" in table
-    assert "of 200 unseen clothes correctly" in " ".join(ending.split())
+    assert "of 200 unseen images correctly" in " ".join(ending.split())
     assert "Open misclassified.png" in " ".join(ending.split())
+    changes = {"cost_change", "accuracy_change"}
+    assert not changes & set(numbers(tmp_path)), "one epoch shows no change"
 
 
 @pytest.mark.full

@@ -171,16 +171,19 @@ def test_confused_pairs_against_numpy() -> None:
 
 def test_what_the_learner_came_for_in_a_sentence() -> None:
     labels = torch.tensor([0, 1, 2, 2])
-    said = right_and_confused(labels, torch.eye(3)[[0, 1, 2, 1]], ["a", "b", "c"], "letters")
-    assert said == ("Your network named 3 of 4 unseen letters correctly (75.0%). "
+    said = right_and_confused(labels, torch.eye(3)[[0, 1, 2, 1]], ["a", "b", "c"])
+    assert said == ("Your network classified 3 of 4 unseen images correctly (75.0%). "
                     "Most often confused: b and c.")  # fmt: skip
-    said = right_and_confused(labels, torch.eye(3)[labels], ["a", "b", "c"], "letters")
+    said = right_and_confused(labels, torch.eye(3)[labels], ["a", "b", "c"])
     assert said.endswith("(100.0%)."), "nothing was confused, so nothing is said of it"
 
 
 @pytest.mark.parametrize(
     ("share", "shown"),
-    [(0.0, "0%"), (0.004, "<1%"), (0.5, "50%"), (0.994, "99%"), (0.9971, "99.71%"), (0.99999, "99.99%"), (1.0, "100%")],
+    [
+        (0.0, "0%"), (0.004, "<1%"), (0.5, "50%"), (0.994, "99%"),
+        (0.9971, "99.71%"), (0.99999, "99.99%"), (1.0, "100%"),
+    ],
 )
 def test_only_certainty_is_100_percent(share: float, shown: str) -> None:
     assert confidence(share) == shown

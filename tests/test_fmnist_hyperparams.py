@@ -24,14 +24,11 @@ from common.jobs import Job
 from common.rows import Row, read_rows
 from fmnist_hyperparams import (
     BASE,
-    COMPARED_WITH,
     EXPERIMENTS,
     QUICK_EPOCHS,
-    SECTIONS,
     Experiment,
     Settings,
     chosen_experiments,
-    experiments_of,
     main,
     make_inputs,
     make_network,
@@ -49,7 +46,7 @@ from hyperparams.demonstrations import (
 )
 from hyperparams.figures import curve_labels
 from hyperparams.measures import halved_without_rise, weights_within
-from hyperparams.options import parse
+from hyperparams.options import COMPARED_WITH, SECTIONS, experiments_of, parse
 from hyperparams.results import Result, differences, shared_epochs
 from reports import fmnist_hyperparams as report
 from tests.conftest import Call, make_run, read_summary
@@ -72,7 +69,7 @@ def test_the_experiments_are_the_document_s() -> None:
     )
     assert sum(experiment.epochs for experiment in document.values()) == 768
     assert {experiment.epochs for experiment in EXPERIMENTS.values()} == set(QUICK_EPOCHS)
-    assert differences(EXPERIMENTS["hidden-1"], BASE) == "nothing"
+    assert differences(EXPERIMENTS["hidden-1"], BASE) == ""
     assert differences(EXPERIMENTS["unscaled"], BASE) == "divisor 1, optimizer sgd, lr 0.01"
     no_bias = differences(EXPERIMENTS["tiny-input-batchnorm-no-bias"], BASE)
     assert no_bias == "divisor 2,550,000, no hidden bias, batch norm"
@@ -83,7 +80,7 @@ def test_every_claim_needs_experiments_that_its_section_trains() -> None:
     assert len({claim.id for claim in report.CLAIMS}) == 55
     for claim in report.CLAIMS:
         section = claim.id.rstrip("abcdefgh")
-        assert set(claim.needs) <= set(experiments_of(section))
+        assert set(claim.needs) <= set(experiments_of(section, EXPERIMENTS))
         assert claim.metric == f"claim_{claim.id}"
         assert bool(claim.settings) == bool(claim.needs), "any run tests what needs no training"
     for section, names in COMPARED_WITH.items():
@@ -92,8 +89,8 @@ def test_every_claim_needs_experiments_that_its_section_trains() -> None:
     for answer in (*QUESTIONS, *CORRECTIONS):
         assert set(answer.needs) <= set(EXPERIMENTS)
     unscaled = ["unscaled-lr-high", "unscaled-lr-medium", "unscaled-lr-low"]
-    assert experiments_of("5.11") == [*unscaled, "lr-medium", "lr-low"]
-    assert experiments_of("5.17") == ["inverted", "hidden-1"]
+    assert experiments_of("5.11", EXPERIMENTS) == [*unscaled, "lr-medium", "lr-low"]
+    assert experiments_of("5.17", EXPERIMENTS) == ["inverted", "hidden-1"]
 
 
 @pytest.mark.parametrize(
@@ -283,7 +280,7 @@ def test_experiments_by_name_leave_a_complete_run(finished: Path) -> None:
     verdicts = {claim["id"]: claim["verdict"] for claim in summary["claims"]}
     assert verdicts == dict.fromkeys(("5.9b", "5.9c", "5.13a"), "not run")
     reasons = {claim["reason"] for claim in summary["claims"]}
-    assert reasons == {"needs no --limit"}
+    assert reasons == {"without --limit"}
     assert 0.3 < summary["metrics"]["lr-medium_validation_accuracy"] < 0.9
     assert summary["metrics"]["claim_5.15b"] == 1, "measured, though no claim of these experiments"
     for name, epochs in (("lr-medium-seed0", 8), ("hidden-0-seed0", 5)):
@@ -367,19 +364,19 @@ def test_the_list_of_experiments(
 
 
 def chosen(*arguments: str) -> dict[str, Experiment]:
-    return chosen_experiments(parse(None, arguments, EXPERIMENTS, SECTIONS))
+    return chosen_experiments(parse(None, arguments, EXPERIMENTS))
 
 
 def test_a_bare_command_is_the_short_form_of_everything() -> None:
-    options = parse(None, [], EXPERIMENTS, SECTIONS)
+    options = parse(None, [], EXPERIMENTS)
     assert options.quick
     assert list(chosen()) == [*EXPERIMENTS]
     assert sum(experiment.epochs for experiment in chosen().values()) < 150
-    assert not parse(None, ["--all"], EXPERIMENTS, SECTIONS).quick
+    assert not parse(None, ["--all"], EXPERIMENTS).quick
     assert chosen("--all") == EXPERIMENTS
     assert list(chosen("--section", "5.7")) == ["batch-32", "batch-10000"]
     assert list(chosen("sgd", "adam", "sgd")) == ["sgd", "adam"]
-    assert parse(None, ["scaled", "--seeds", "1,2"], EXPERIMENTS, SECTIONS).seeds == (1, 2)
+    assert parse(None, ["scaled", "--seeds", "1,2"], EXPERIMENTS).seeds == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ from mnist_cnn import (
     basic,
     branch_uses,
     by_channel,
+    change_a_view,
     inception,
     main,
     normalise,
-    numbers_under_a_view,
     ways_to_convolve,
 )
 from reports.mnist_cnn import BRANCH_LAYERS, BY_HAND, CLAIMS, correlation, gain, output_shapes
@@ -126,7 +126,7 @@ def test_normalising_is_torchvision_s() -> None:
 
 
 def test_a_view_shares_memory() -> None:
-    assert numbers_under_a_view().tolist() == [100, 101, 102, 103, 104, 105]
+    assert change_a_view().tolist() == [100, 101, 102, 103, 104, 105]
 
 
 @pytest.mark.parametrize("weight", READERS.values(), ids=READERS)
@@ -169,7 +169,7 @@ def test_what_is_measured_of_each_branch(tmp_path: Path) -> None:
     lost = [use["lost"] for use in uses["block 2"].values()]
     assert (lost[0], lost[2], lost[3]) == (0, 0, 0), "the layer reads none of these"
     for name, parameter in model.named_parameters():
-        assert torch.equal(parameter, before[name]), "the study leaves the model as it was"
+        assert torch.equal(parameter, before[name]), "the model stays as it was"
 
 
 def test_rank_correlation_of_a_block() -> None:
@@ -222,11 +222,11 @@ def test_a_run_prints_its_arithmetic_and_ends_with_what_the_learner_came_for(
     finished: Path,
 ) -> None:
     out = (finished.parent / "out.txt").read_text(encoding="utf-8")
-    before, ending = " ".join(out.split()).split("Your network named")
+    before, ending = " ".join(out.split()).split("Your network classified")
     assert "2,408,448 + 10,035,200 = 12,443,648" in before
     assert "24 + 16 + 24 + 24 = 88" in before
     assert "What the document states" in before
-    assert "of 600 unseen digits correctly" in ending
+    assert "of 600 unseen images correctly" in ending
     assert "Open misclassified.png. Next: python mnist_cnn.py --model" in ending
 
 

@@ -126,7 +126,7 @@ def empty_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_mnist", "empty_figures")
-def test_both_sources_give_the_same_numbers(tmp_path: Path, call: Call) -> None:
+def test_both_sources_give_the_same_results(tmp_path: Path, call: Call) -> None:
     options = ("--epochs", 2, "--batch-size", 2, "--data-dir", tmp_path / "data")
     (tmp_path / "data" / "MNIST").mkdir(parents=True)
     shown, errors = [], []
@@ -202,8 +202,8 @@ def test_a_resumed_run_equals_one_that_was_not(
     code, _, err = call(main, *longer, "--out-dir", parts, "--resume")
     assert (code, err) == (0, "")
     assert numbers(parts) == numbers(whole)
-    ending = " ".join(out.split()).rpartition("Your network named ")[2]
-    assert "of 700 unseen digits correctly" in ending
+    ending = " ".join(out.split()).rpartition("Your network classified ")[2]
+    assert "of 700 unseen images correctly" in ending
     assert "python mnist_mlp.py --predict my_digit.jpg --weights" in ending
 
 

@@ -85,7 +85,7 @@ def test_unrolled_by_hand_equals_rnn(layers: int) -> None:
         assert torch.allclose(mine, theirs, atol=1e-6)
 
 
-def test_shapes_are_named_and_the_refusal_is_shown(
+def test_shapes_are_named_and_the_error_is_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run(tmp_path)
@@ -93,8 +93,8 @@ def test_shapes_are_named_and_the_refusal_is_shown(
     assert run.metrics == {"rnn_other_shapes": 0, "cell_dimensions": 2}
     shown = " ".join(capsys.readouterr().out.split())
     assert "seq_len 7, batch 2, input_size 4, hidden_size 5, num_layers 3" in shown
-    assert "RNNCell, as in the document 7×2×4 3×2×5 refused" in shown
-    assert "refused. RNNCell: Expected input to be 1D or 2D, got 3D instead." in shown
+    assert "RNNCell, as in the document 7×2×4 3×2×5 error" in shown
+    assert 'document": RNNCell: Expected input to be 1D or 2D, got 3D instead.' in shown
 
 
 class WrongOutputs(nn.Module):
@@ -113,7 +113,7 @@ def test_another_shape_is_counted(tmp_path: Path) -> None:
     assert run.metrics["rnn_other_shapes"] == 1
     refusing = nn.RNN(4, 5, 3, batch_first=True)
     report.shapes(run, SIZES, [(title, refusing, inputs, hidden)])
-    assert run.metrics["rnn_other_shapes"] == 2, "a refusal gives neither of the two shapes"
+    assert run.metrics["rnn_other_shapes"] == 2, "an error gives neither of the two shapes"
 
 
 # 3: "hello"
