@@ -22,7 +22,7 @@ from common.checkpoint import (
 )
 from common.errors import Diverged, UsageError
 from common.rows import Row, append_row, write_rows
-from common.terminal import progress_bar
+from common.terminal import progress_bar, say
 from common.training import device_of
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Epochs:
         left = self.count - len(run.history)
         if run.listener is None and left:
             epochs = "1 epoch" if left == 1 else f"{left} epochs"
-            print(f"Training {run.name} for {epochs} (its training loss: the mean during an epoch)")
+            say(f"Training {run.name} for {epochs} (its training loss: the mean during an epoch)")
         with progress_bar(quiet=run.listener is not None) as bar:
             steps = len(self.batches)
             task = bar.add_task(run.name, total=self.count * steps, note="")

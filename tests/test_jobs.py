@@ -222,7 +222,7 @@ def test_two_ranks_of_torchrun_share_the_jobs(tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert "2/2 b: 2 epochs  train loss" in done.stdout
+    assert "2/2 b: 2 epochs, train_loss" in done.stdout
     trained = {path.parent.name for path in (tmp_path / "out").glob("*/model.pt")}
     assert trained == {"a", "b", "c"}
     failures = (tmp_path / "out" / "failures.txt").read_text()
