@@ -74,6 +74,8 @@ def progress_bar(*, quiet: bool = False) -> Progress:
         console=shown,
         disable=quiet or not shown.is_terminal,
         transient=True,
+        # What is printed stands above the bar; into a file it must go as it is.
+        redirect_stdout=sys.stdout.isatty(),
         refresh_per_second=4,
     )
 

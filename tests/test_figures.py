@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,25 @@ def test_progress_in_a_file_is_a_line_now_and_then(
     monkeypatch.setattr("common.terminal.QUIET_SECONDS", -1)
     assert list(track([3, 1, 2], "steps")) == [3, 1, 2]
     assert capsys.readouterr().out.splitlines() == [f"steps: {n} of 3 done" for n in range(3)]
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_beside_a_bar_on_the_terminal_a_redirected_output_keeps_its_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    for step in track([1, 2], "steps"):
+        print(f"line {step}")
+    assert capsys.readouterr().out == "line 1\nline 2\n"
+    assert "steps" in terminal.getvalue()
 
 
 def test_a_layer_table_shows_shapes_and_parameters_and_leaves_the_model_alone() -> None:
