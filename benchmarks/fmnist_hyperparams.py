@@ -152,6 +152,8 @@ def main() -> None:
     spawn = multiprocessing.get_context("spawn")
 
     def alone(name: str, work: Work, threads: int, flush: bool) -> Way:
+        if options.limit is not None:  # a try measures nothing: no process of its own
+            return Way(name, partial(work, options.limit), BASE.epochs)
         pool = ProcessPoolExecutor(1, spawn, prepare, (threads, flush))
         return Way(name, lambda: pool.submit(work, options.limit).result(), BASE.epochs)
 

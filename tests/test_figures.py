@@ -106,11 +106,23 @@ def test_multiplications_by_hand() -> None:
     assert count_multiplications(nn.Linear(320, 10), torch.zeros(1, 320)) == 3200
 
 
-def test_importing_the_project_leaves_a_notebook_s_figures_alone() -> None:
-    """Neither pyplot nor a backend is chosen by importing what a notebook may import."""
-    code = ("import sys, common.figures, reports.classification, fashion_cnn; "
-            "assert 'matplotlib.pyplot' not in sys.modules")  # fmt: skip
-    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
+IMPORTS = """
+import sys
+import fmnist_hyperparams
+print([name for name in ("matplotlib", "skimage") if name in sys.modules])
+import common.figures, reports.classification, fashion_cnn
+print([name for name in ("matplotlib.pyplot",) if name in sys.modules])
+"""
+
+
+def test_what_imports_bring_along() -> None:
+    """A worker process, which imports document 5's chapter, gets nothing that draws.
+
+    And a notebook's figures are left alone: no import brings pyplot, which chooses a backend.
+    """
+    command = [sys.executable, "-c", IMPORTS]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n[]\n"
 
 
 def is_png(path: Path) -> bool:

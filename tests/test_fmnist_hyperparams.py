@@ -342,17 +342,6 @@ def test_ctrl_c_stops_all_processes_and_prints_the_command_that_continues(tmp_pa
         os.killpg(process.pid, 0)
 
 
-def test_a_worker_imports_no_figures() -> None:
-    """Each imports the chapter, in a fresh interpreter, and trains."""
-    code = (
-        "import sys, fmnist_hyperparams; "
-        "print([name for name in ('matplotlib', 'skimage') if name in sys.modules])"
-    )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
-
-
 def test_the_list_of_experiments(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
