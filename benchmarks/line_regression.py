@@ -7,7 +7,7 @@ from skimage.draw import line
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.pairs import Way, compare, pairs_from_command_line
+from benchmarks.pairs import Way, compare, options_from_command_line
 from common.device import configure_numerics
 from common.training import train_one_epoch
 from line_regression import Experiment, LineNetwork, draw_lines, make_lines
@@ -30,9 +30,10 @@ class PerExample(Dataset[tuple[Tensor, Tensor]]):
 
 
 def main() -> None:
-    pairs = pairs_from_command_line(__doc__)
+    options = options_from_command_line(__doc__)
     configure_numerics()
-    lines = make_lines(LINES, SIZE, seed=0)
+    lines = make_lines(options.limit or LINES, SIZE, seed=0)
+    count = len(lines.ends)
 
     def draw_one_by_one() -> Tensor:
         images = []
@@ -44,11 +45,11 @@ def main() -> None:
         return torch.stack(images)
 
     compare(
-        f"Drawing {LINES} lines",
+        f"Drawing {count:,} lines",
         Way("a tensor for each line", draw_one_by_one),
         Way("project", lambda: draw_lines(lines.ends, SIZE)),
         figures_of=image_figures,
-        pairs=pairs,
+        pairs=options.pairs,
     )
 
     floats = lines.images.float()
@@ -69,7 +70,7 @@ def main() -> None:
             loss.backward()
             optimizer.step()
             total += loss.item()
-        return total / LINES, model
+        return total / count, model
 
     def train_in_batches() -> tuple[float, nn.Module]:
         torch.manual_seed(0)
@@ -80,11 +81,11 @@ def main() -> None:
         return loss, model
 
     compare(
-        f"An epoch on {LINES} lines",
+        f"An epoch on {count:,} lines",
         Way("per-example Dataset", train_per_example),
         Way("project", train_in_batches),
         figures_of=training_figures,
-        pairs=pairs,
+        pairs=options.pairs,
     )
 
 

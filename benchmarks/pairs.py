@@ -36,11 +36,6 @@ def options_from_command_line(description: str | None) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def pairs_from_command_line(description: str | None) -> int:
-    """The number of pairs, from `--pairs`."""
-    return int(options_from_command_line(description).pairs)
-
-
 def compare(
     title: str,
     slow: Way,
