@@ -30,7 +30,8 @@ from common.jobs import Job, run_jobs
 from common.rows import Row
 from common.runs import Run
 from common.start import start_run
-from fmnist_hyperparams import EXPERIMENTS, Settings, make_network, train_experiment
+from fmnist_hyperparams import EXPERIMENTS, make_network, train_experiment
+from hyperparams.jobs import Settings
 
 BASE = EXPERIMENTS["hidden-1"]
 Work = Callable[[int | None], dict[str, float]]

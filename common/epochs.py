@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 10.0
 PARTS = ("train", "val", "validation", "test", "unseen")  # of the data, before a number's name
+LOSS_AT_BATCH = "loss_at_batch_"  # and the batch's number: a column of `metrics.csv`
 LOCK_SECONDS = 10.0  # how long a worker whose parent was killed may take to end
 
 
@@ -41,6 +42,7 @@ class Epoch:
         self.number, self.batches = number, batches
         self.row: Row = {"epoch": number, "seconds": 0.0, "lr": lr}
         self.shown: Row = {}
+        self.losses: dict[int, float] = {}  # of single batches, by their number from 1
 
     def log(self, **numbers: float) -> None:
         """Notes and shows numbers; raises Diverged where `train_loss` is not finite."""
@@ -55,6 +57,11 @@ class Epoch:
     def record(self, numbers: Mapping[str, float]) -> None:
         """Notes further numbers of this epoch, which only `metrics.csv` shows."""
         self.row |= numbers
+
+    def log_batch(self, number: int, loss: float) -> None:
+        """Notes the loss of a batch (counted from 1), and shows it beside the progress bar."""
+        self.losses[number] = self.row[f"{LOSS_AT_BATCH}{number}"] = loss
+        self.batches.bar.update(self.batches.bar.task_ids[0], note=f"loss {loss:.3f}")
 
 
 class _TimedBatches:
@@ -140,6 +147,9 @@ class Epochs:
         if self.run.listener is not None:
             self.run.listener(epoch.row)
             return
+        if epoch.losses and epoch.batches.bar.disable:  # no bar has shown them
+            losses = " ".join(f"{loss:.3f}" for loss in epoch.losses.values())
+            print(f"loss every {min(epoch.losses)} batches: {losses}")
         line = f"epoch {epoch.number}/{self.count}  {in_words(epoch.shown)}"
         print(f"{line}  {epoch.row['seconds']:.1f} s", flush=True)
 

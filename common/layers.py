@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,8 +18,7 @@ def layer_table(model: nn.Module, example: Tensor) -> list[tuple[str, str, int]]
     rows: list[tuple[str, str, int]] = []
 
     def record(layer: nn.Module, _: object, output: Tensor) -> None:
-        shape = "×".join(str(size) for size in output.shape)
-        rows.append((repr(layer), shape, count_parameters(layer)))
+        rows.append((repr(layer), sides(output.shape), count_parameters(layer)))
 
     hooks = []
     for layer in model.modules():
@@ -33,6 +34,11 @@ def layer_table(model: nn.Module, example: Tensor) -> list[tuple[str, str, int]]
         for hook in hooks:
             hook.remove()
     return rows
+
+
+def sides(shape: Sequence[int]) -> str:
+    """A tensor's shape as a person writes it: 16×12×12."""
+    return "×".join(str(size) for size in shape)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""The document's closing questions (5.17) answered, and its statements beside the measurements.
+"""The document's closing questions (5.17) answered with what a run measured.
 
 Every sentence says only what the numbers of the run bear out: it gives them in neutral words, or
 its words are chosen by comparing them. Those whose experiments were not run are left out.
@@ -10,15 +10,15 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hyperparams.measures import halved_without_rise
 from hyperparams.results import LAST, TRAINING, VALIDATION, Result, Results
 
 
 class Means:
     """Means over the random seeds, as they stand in a sentence."""
 
-    def __init__(self, results: Results) -> None:
+    def __init__(self, results: Results, device: str) -> None:
         """`results` holds the same experiments for each seed."""
+        self.device = device
         self.seeds = list(results)
         self.results = list(results.values())
 
@@ -44,9 +44,19 @@ class Means:
         """Training minus validation accuracy after the last epoch, in points."""
         return 100 * self.of(name, Result.accuracy_gap)
 
+    def loss_gap(self, name: str, epoch: int = LAST) -> str:
+        """Validation loss minus training loss after an epoch, or after the last."""
+        gaps = [found[name].loss_gap(epoch) for found in self.results]
+        return f"{statistics.fmean(gaps):.3f}"
+
     def width(self, name: str) -> str:
         """Standard deviation of the first layer's weights."""
         return f"{self.of(name, first_layer_width):.3g}"
+
+    def times_as_wide(self, name: str, other: str, group: str) -> str:
+        """How many times as wide a group of parameters is as another experiment's."""
+        ratios = [found[name].width(group) / found[other].width(group) for found in self.results]
+        return f"{statistics.fmean(ratios):.1f}×"
 
     def near_zero(self, name: str) -> str:
         return f"{self.of(name, share_near_zero):.0%}"
@@ -76,10 +86,6 @@ def lowest_validation_loss(result: Result) -> float:
     return min(result.column("validation_loss"))
 
 
-def number_of_halvings(result: Result) -> int:
-    return len(result.halvings())
-
-
 @dataclass(frozen=True)
 class Answer:
     """A question or a section, the experiments that the answer needs, and the answer."""
@@ -89,9 +95,9 @@ class Answer:
     sentence: Callable[[Means], str]
 
 
-def answered(answers: Sequence[Answer], results: Results) -> list[str]:
+def answered(answers: Sequence[Answer], results: Results, device: str) -> list[str]:
     """The answers whose experiments were run with every seed, each behind its title."""
-    means = Means(results)
+    means = Means(results, device)
     lines = []
     for answer in answers:
         if results and all(name in found for name in answer.needs for found in results.values()):
@@ -227,108 +233,4 @@ QUESTIONS = (
     ),
     Answer("8. How do L1 and L2 differ?", ("l1", "l2-square", "no-dropout"), l1_and_l2),
     Answer("9. How does dropout reduce overfitting?", ("dropout", "no-dropout"), dropout),
-)
-
-
-# What the document states, beside what was measured
-
-
-def unscaled_loss(m: Means) -> str:
-    return (
-        '"The loss does not fall significantly": '
-        f"here it is {m.loss('unscaled', 'train_loss', 1)} in the first epoch and "
-        f"{m.loss('unscaled', 'train_loss')} in the last. Guessing one of ten classes has a loss "
-        "of 2.30 (ln 10)."
-    )
-
-
-def high_rate(m: Means) -> str:
-    return (
-        f'"About 25%" with learning rate 0.1: here validation accuracy is '
-        f"{m.right('lr-high', epoch=1)} after one epoch, {m.right('lr-high')} after the last. "
-        "Guessing gives 10%."
-    )
-
-
-def wide_weights(m: Means) -> str:
-    return (
-        '"Where the distribution is wide, overfitting occurs": the first layer\'s weights have '
-        f"a standard deviation of {m.width('lr-high')} with learning rate 0.1 and "
-        f"{m.width('lr-medium')} with 0.001; training minus validation accuracy is "
-        f"{m.gap('lr-high'):.1f} and {m.gap('lr-medium'):.1f} points, training accuracy "
-        f"{m.right('lr-high', TRAINING)} and "
-        f"{m.right('lr-medium', TRAINING)}."
-    )
-
-
-def equivalent_rates(m: Means) -> str:
-    epochs = m.epochs("unscaled-lr-low")
-    return (
-        '"Equivalent": unscaled pixels with learning rate 0.00001, scaled ones with 0.001. '
-        f"Validation accuracy after {epochs} epochs: {m.right('unscaled-lr-low')} and "
-        f"{m.right('lr-medium', epoch=epochs)}."
-    )
-
-
-def when_halved(m: Means) -> str:
-    epochs = m.results[0]["lr-annealing"].halvings()
-    after = f"after epoch {', '.join(map(str, epochs))}" if epochs else "never"
-    return (
-        "The scheduler halves the learning rate when validation loss is not 0.001 below its best, "
-        "not only when it rises by 0.001. "
-        f"Halvings: {m.of('lr-annealing', number_of_halvings):.3g}, "
-        f"without such a rise: {m.of('lr-annealing', halved_without_rise):.3g}. With seed "
-        f"{m.seeds[0]} it was halved {after}."
-    )
-
-
-def depth(m: Means) -> str:
-    return (
-        'Without a hidden layer the network "cannot learn": it is then a linear classifier. '
-        f"Validation accuracy: {m.right('hidden-0')} without, {m.right('hidden-1')} with one "
-        f"hidden layer, {m.right('hidden-2')} with two. Validation loss: "
-        f"{m.loss('hidden-1')} with one, {m.loss('hidden-2')} with two."
-    )
-
-
-def bias_before_batch_norm(m: Means) -> str:
-    return (
-        "Batch norm divides by the standard deviation, not by the variance. It subtracts the "
-        "hidden layer's bias again, so the bias's gradient is only rounding error, but Adam makes "
-        "whole steps of it. Validation accuracy with tiny inputs: "
-        f"{m.right('tiny-input-batchnorm')} with that bias, "
-        f"{m.right('tiny-input-batchnorm-no-bias')} without."
-    )
-
-
-def weights_at_prediction(m: Means) -> str:
-    return (
-        "No weight shrinks for a prediction: dropout divides what it keeps by 0.75 in training. "
-        f"With nothing dropped the same weights classify {m.right('dropout', TRAINING)} of the "
-        "training images correctly."
-    )
-
-
-def two_kinds_of_l2(m: Means) -> str:
-    return (
-        "l2 is the sum of squares in the document's text, the norm in its code: training minus "
-        f"validation accuracy is {m.gap('l2-square'):.1f} and {m.gap('l2-norm'):.1f} points, "
-        f"{m.gap('no-dropout'):.1f} with neither."
-    )
-
-
-CORRECTIONS = (
-    Answer("5.4", ("unscaled",), unscaled_loss),
-    Answer("5.9", ("lr-high",), high_rate),
-    Answer("5.10", ("lr-high", "lr-medium"), wide_weights),
-    Answer("5.11", ("unscaled-lr-low", "lr-medium"), equivalent_rates),
-    Answer("5.12", ("lr-annealing",), when_halved),
-    Answer("5.13", ("hidden-0", "hidden-1", "hidden-2"), depth),
-    Answer(
-        "5.14",
-        ("tiny-input-batchnorm", "tiny-input-batchnorm-no-bias"),
-        bias_before_batch_norm,
-    ),
-    Answer("5.15", ("dropout",), weights_at_prediction),
-    Answer("5.16", ("l2-square", "l2-norm", "no-dropout"), two_kinds_of_l2),
 )

@@ -92,11 +92,12 @@ def batch_norm_error_by_variance() -> float:
 
 
 def show_batch_norm() -> None:
-    """Says what batch norm divides by."""
+    """Says what batch norm divides by, and where γ and β begin."""
     say(
         "BatchNorm1d differs from (x − mean) ÷ standard deviation by "
         f"{batch_norm_error(by_variance=False):.1e} at most, from (x − mean) ÷ variance by up to "
-        f"{batch_norm_error(by_variance=True):.2f}."
+        f"{batch_norm_error(by_variance=True):.2f}. The quotient is multiplied by γ, and β is "
+        "added; the network learns both, from γ = 1 and β = 0."
     )
 
 

@@ -1,6 +1,7 @@
 """Figures of the trainings: curves by epoch, and how large the parameters became.
 
-An experiment has one colour in all of them: that of its place in the chapter's table.
+An experiment has the colour of its place in the chapter's table; of two in a figure that would have
+the same, the later one takes a free colour.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from hyperparams.results import GROUPS, Result, shared_epochs
 TITLES = {
     "5.4": "Pixels 0–255 and SGD: does the network learn anything?",
     "5.5": "Pixels divided by 255: how much does SGD learn then?",
-    "5.7": "Batches of 32 or of 10,000: which learns more in as many epochs?",
+    "5.7": "Small or large batches: which learns more in as many epochs?",
     "5.8": "SGD or Adam: which is ahead after one epoch, and which at the end?",
     "5.9": "Three learning rates: how fast, how far, how wide a gap to training?",
     "5.11": "Unscaled pixels: which learning rate still learns?",
@@ -40,17 +41,51 @@ TITLES = {
     "5.17": "A white background: does the network learn as well as with a black one?",
 }
 PENALISED = {"5.16"}  # sections whose training loss has a penalty in it
+SPLIT_BY_RATE = ("5.7", "5.12", "5.16")  # too many experiments for one figure
+BASE_RATE = 1e-3
 CURVES = COLOURS[:6] + COLOURS[7:]  # without the lime, too pale for a thin line
 POWERS = (-6, 2)  # of ten: the sizes of parameters that are drawn
 SMALLEST = 1e-9  # takes the place of a parameter that is 0, which has no logarithm
 
 
-def colour(result: Result) -> str:
-    """The experiment's colour in every figure."""
-    return CURVES[result.number % len(CURVES)]
+def parts(section: str, results: Mapping[str, Result]) -> dict[str, dict[str, Result]]:
+    """What is drawn together: a section's experiments, or those that start with one learning rate.
+
+    The key is what `part` is in the functions here: empty, or the learning rate if it is not the
+    base's.
+    """
+    groups: dict[str, dict[str, Result]] = {}
+    for name, result in results.items():
+        rate = result.history[0]["lr"]
+        split = section in SPLIT_BY_RATE and rate != BASE_RATE
+        groups.setdefault(f"{rate:g}" if split else "", {})[name] = result
+    return groups
 
 
-def curves(run: Run, section: str, results: Mapping[str, Result], own: Sequence[str]) -> None:
+def heading(section: str, part: str) -> str:
+    """How a figure's title begins: `5.16` or `5.16, learning rate 0.01`."""
+    return f"{section}, learning rate {part}" if part else section
+
+
+def file_name(kind: str, section: str, part: str) -> str:
+    """A figure's file: `curves_5.16.png` or `curves_5.16_lr-0.01.png`."""
+    return f"{kind}_{section}_lr-{part}.png" if part else f"{kind}_{section}.png"
+
+
+def colours_of(results: Mapping[str, Result]) -> dict[str, str]:
+    """The colour of each experiment of a figure, by name."""
+    chosen: dict[str, str] = {}
+    for name, result in results.items():
+        place = result.number % len(CURVES)
+        preferred = CURVES[place:] + CURVES[:place]
+        free = [colour for colour in preferred if colour not in chosen.values()]
+        chosen[name] = (free or preferred)[0]
+    return chosen
+
+
+def curves(
+    run: Run, section: str, results: Mapping[str, Result], own: Sequence[str], part: str = ""
+) -> None:
     """Saves loss and accuracy by epoch of a section's `own` experiments and of those beside them.
 
     Where a learning rate was halved there is a third panel, with the rates. No curve is longer than
@@ -58,7 +93,8 @@ def curves(run: Run, section: str, results: Mapping[str, Result], own: Sequence[
     """
     epochs = max(results[name].epochs for name in own)
     annealed = any(results[name].halvings() for name in own)
-    title = f"{section}: {TITLES.get(section, 'what do these settings change?')}"
+    question = TITLES.get(section, "what do these settings change?")
+    title = f"{heading(section, part)}: {question}"
     height = 4.2 + 0.2 * len(results)
     figure, panels = new_figure(title, 1, 3 if annealed else 2, width=5.6, height=height)
     draw_quantity(panels[0], results, "loss", epochs)
@@ -71,7 +107,7 @@ def curves(run: Run, section: str, results: Mapping[str, Result], own: Sequence[
     if annealed:
         draw_rates(panels[2], results, epochs)
     legend(figure, panels[1], "dotted: training images, solid: validation images")
-    save_figure(figure, run.file(f"curves_{section}.png"))
+    save_figure(figure, run.file(file_name("curves", section, part)))
 
 
 def draw_quantity(
@@ -79,24 +115,25 @@ def draw_quantity(
 ) -> None:
     """Draws loss or accuracy by epoch, training dotted and validation solid."""
     factor = 100 if quantity == "accuracy" else 1
-    labels = curve_labels(results, epochs)
+    labels, colours = curve_labels(results, epochs), colours_of(results)
     for place, (name, result) in enumerate(results.items()):
         # Thinner from curve to curve: of two that coincide both are seen.
         width = 1.5 + 0.8 * (len(results) - 1 - place)
         for part, style, label in (("train", ":", None), ("validation", "-", labels[name])):
             values = [factor * value for value in result.column(f"{part}_{quantity}")[:epochs]]
             axes.plot(range(1, len(values) + 1), values, style, marker="o", markersize=2 + width,
-                      markevery=max(1, len(values) // 10), color=colour(result), linewidth=width,
+                      markevery=max(1, len(values) // 10), color=colours[name], linewidth=width,
                       label=label)  # fmt: skip
     mark_epochs(axes)
 
 
 def draw_rates(axes: Axes, results: Mapping[str, Result], epochs: int) -> None:
     """Draws the learning rate of each epoch."""
-    for place, result in enumerate(results.values()):
+    colours = colours_of(results)
+    for place, (name, result) in enumerate(results.items()):
         width = 1.5 + 0.8 * (len(results) - 1 - place)
         rates = result.column("lr")[:epochs]
-        axes.plot(range(1, len(rates) + 1), rates, drawstyle="steps-mid", color=colour(result),
+        axes.plot(range(1, len(rates) + 1), rates, drawstyle="steps-mid", color=colours[name],
                   linewidth=width)  # fmt: skip
     mark_epochs(axes)
     axes.set(yscale="log", ylabel="learning rate")
@@ -132,14 +169,16 @@ def coincidence(result: Result, earlier: Sequence[Result], epochs: int) -> str:
     return f", the first {longest} the same as {other}"
 
 
-def parameters(run: Run, section: str, results: Mapping[str, Result], hidden: bool) -> None:
+def parameters(
+    run: Run, section: str, results: Mapping[str, Result], hidden: bool, part: str = ""
+) -> None:
     """Saves how large the weights and biases became, and with `hidden` the hidden values too."""
     groups = values_by_group(results, hidden)
     things = "weights, biases and hidden values" if hidden else "weights and biases"
-    title = f"{section}: how large {things} became: the further right, the larger"
+    title = f"{heading(section, part)}: how large {things} became: the further right, the larger"
     height = 3.6 + 0.2 * len(results)
     figure, panels = new_figure(title, 1, len(groups), width=3.6, height=height)
-    colours = [colour(result) for result in results.values()]
+    colours = [*colours_of(results).values()]
     for panel, (group, tensors) in zip(panels, groups.items(), strict=True):
         # On a logarithmic axis: on a plain one that shows the widest, the others are a single bar.
         sizes = {name: values.abs().clamp(SMALLEST).log10() for name, values in tensors.items()}
@@ -152,7 +191,7 @@ def parameters(run: Run, section: str, results: Mapping[str, Result], hidden: bo
     for panel in dots:
         panel.set(yticks=[], ylabel="a dot for each value", ylim=(-2 * len(results) - 2, 0))
     legend(figure, panels[0], None)
-    save_figure(figure, run.file(f"parameters_{section}.png"))
+    save_figure(figure, run.file(file_name("parameters", section, part)))
 
 
 def values_by_group(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
+from torch import nn
 
-from hyperparams.results import GROUPS, TRAINING, VALIDATION, Result
+from hyperparams.results import TRAINING, VALIDATION, Result
+from hyperparams.schedule import THRESHOLD, best_before
 
 WEIGHTS = ("hidden.weight", "output.weight")
-STATED_HALVINGS = (5, 8, 11, 12, 13, 15, 16)
 
 
 # Of one experiment
@@ -17,6 +19,11 @@ STATED_HALVINGS = (5, 8, 11, 12, 13, 15, 16)
 
 def training_accuracy(result: Result) -> float:
     return result.last(TRAINING)
+
+
+def highest_training_accuracy(result: Result) -> float:
+    """The highest after any epoch."""
+    return max(result.column(TRAINING))
 
 
 def validation_accuracy(result: Result) -> float:
@@ -40,6 +47,11 @@ def loss_left(result: Result) -> float:
     return result.last("train_loss") / result.history[0]["train_loss"]
 
 
+def loss_left_after_second(result: Result) -> float:
+    """Training loss of the last epoch as a share of that of the second."""
+    return result.last("train_loss") / result.at(2, "train_loss")
+
+
 def rises(result: Result) -> int:
     """The number of epochs in which training loss is higher than in the one before."""
     return sum(after > before for before, after in pairwise(result.column("train_loss")))
@@ -51,9 +63,26 @@ def weights_within(result: Result, limit: float = 0.05) -> float:
     return (weights.abs() <= limit).float().mean().item()
 
 
-def halvings_as_stated(result: Result) -> int:
-    """How many of the seven epochs that the document names are epochs of a halving here."""
-    return len({*STATED_HALVINGS} & {*result.halvings()})
+def weights_grown(result: Result) -> float:
+    """Standard deviation of the weights ÷ that at the start, the minimum of both layers.
+
+    At the start PyTorch draws the weights of a layer with n inputs between −1/√n and 1/√n.
+    """
+    ratios = []
+    for layer in WEIGHTS:
+        inputs = result.parameters()[layer].shape[1]
+        ratios.append(result.width(layer) * math.sqrt(3 * inputs))
+    return min(ratios)
+
+
+def largest_to_typical(result: Result) -> float:
+    """The first layer's largest weight ÷ its typical, the median, both without their signs."""
+    sizes = result.parameters()["hidden.weight"].abs()
+    return (sizes.max() / sizes.median()).item()
+
+
+def number_of_halvings(result: Result) -> int:
+    return len(result.halvings())
 
 
 def halved_without_rise(result: Result) -> int:
@@ -63,6 +92,18 @@ def halved_without_rise(result: Result) -> int:
     for epoch in result.halvings():
         rise = losses[epoch - 1] - losses[epoch - 2] if epoch > 1 else 0.0
         count += rise < 0.001
+    return count
+
+
+def halved_against_rule(result: Result, lowest: float = 1e-5) -> int:
+    """The epochs after which the rate was halved, or kept, against the rule that it is halved, down
+    to the lowest, unless validation loss has fallen by more than 0.001 below its best."""
+    halvings, count = result.halvings(), 0
+    for epoch in range(1, result.epochs):  # what follows the last epoch is not known
+        loss, rate = result.at(epoch, "validation_loss"), result.at(epoch, "lr")
+        fell = loss < best_before(result, epoch) - THRESHOLD
+        due = not fell and rate > lowest
+        count += due != (epoch in halvings)
     return count
 
 
@@ -84,9 +125,29 @@ def gap_change(one: Result, other: Result) -> float:
     return one.accuracy_gap() - other.accuracy_gap(one.epochs)
 
 
-def loss_gap_change(low: Result, medium: Result) -> float:
-    """Validation minus training loss at the end, minus the same of the other after 8 epochs."""
-    return low.loss_gap() - medium.loss_gap(8)
+def gap_change_after_5(one: Result, other: Result) -> float:
+    """The same, each after five epochs."""
+    return one.accuracy_gap(5) - other.accuracy_gap(5)
+
+
+def gap_change_at_the_ends(one: Result, other: Result) -> float:
+    """The same, each after its own last epoch."""
+    return one.accuracy_gap() - other.accuracy_gap()
+
+
+def loss_gap_change(one: Result, other: Result) -> float:
+    """Validation minus training loss at the end, minus the same of the other at its end."""
+    return one.loss_gap() - other.loss_gap()
+
+
+def loss_gap_change_from_4(one: Result, other: Result) -> float:
+    """Validation minus training loss at the end, minus the same of the other after 4 epochs."""
+    return one.loss_gap() - other.loss_gap(4)
+
+
+def accuracy_gain_from_10(one: Result, other: Result) -> float:
+    """Validation accuracy at the end minus the other's after 10 epochs."""
+    return one.last(VALIDATION) - other.at(10, VALIDATION)
 
 
 def validation_loss_change(one: Result, other: Result) -> float:
@@ -94,9 +155,9 @@ def validation_loss_change(one: Result, other: Result) -> float:
     return one.last("validation_loss") - other.last("validation_loss")
 
 
-def smallest_width_ratio(wide: Result, narrow: Result) -> float:
-    """How many times as wide the parameters are: the minimum of the four groups."""
-    return min(wide.width(group) / narrow.width(group) for group in GROUPS)
+def smallest_weight_ratio(wide: Result, narrow: Result) -> float:
+    """How many times as wide the weights are: the minimum of both layers."""
+    return min(wide.width(layer) / narrow.width(layer) for layer in WEIGHTS)
 
 
 def largest_weight_ratio(one: Result, other: Result) -> float:
@@ -112,3 +173,29 @@ def output_weight_ratio(one: Result, other: Result) -> float:
 def hidden_width_ratio(one: Result, other: Result) -> float:
     """How many times as wide the hidden values are."""
     return one.hidden_width() / other.hidden_width()
+
+
+def largest_to_typical_ratio(one: Result, other: Result) -> float:
+    """`largest_to_typical` as a multiple of the other's."""
+    return largest_to_typical(one) / largest_to_typical(other)
+
+
+def time_ratio(one: Result, other: Result) -> float:
+    """How many times as long an epoch of training takes."""
+    return one.seconds_per_epoch() / other.seconds_per_epoch()
+
+
+def better_with_smaller_batches(*by_size: Result) -> int:
+    """The steps, from the largest batches to the smallest, that raise validation accuracy."""
+    return sum(smaller.last(VALIDATION) > larger.last(VALIDATION)
+               for larger, smaller in pairwise(by_size))  # fmt: skip
+
+
+# Without an experiment
+
+
+def kept_value_in_prediction() -> float:
+    """What dropout makes of a value in prediction ÷ what it makes of one it keeps in training."""
+    dropout, value = nn.Dropout(0.25), torch.ones(1000)
+    kept = dropout.train()(value).max()
+    return float(dropout.eval()(value)[0] / kept)

@@ -16,10 +16,11 @@ from common.errors import UsageError
 SECTIONS = [f"5.{number}" for number in range(1, 18)]
 COMPARED_WITH = {  # a section's own experiments are compared with these of other sections
     "5.5": ("unscaled",),
+    "5.7": ("hidden-1",),
     "5.10": ("lr-high", "lr-medium", "lr-low"),
     "5.11": ("lr-medium", "lr-low"),
     "5.14": ("no-annealing-100",),
-    "5.16": ("no-dropout",),
+    "5.16": ("no-dropout", "dropout", "hidden-1", "batch-32"),
     "5.17": ("hidden-1",),
 }
 

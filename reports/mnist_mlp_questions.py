@@ -132,11 +132,11 @@ def softmax(run: Run, model: nn.Module, images: Tensor, labels: Tensor) -> None:
         shares = logits.softmax(1)
         by_hand = -shares[torch.arange(len(labels)), labels].log().mean()
         difference = (cross_entropy(logits, labels) - by_hand).abs().item()
-    hidden = sum(isinstance(layer, nn.Linear) for layer in model.modules()) - 1
+    with_weights = sum(isinstance(layer, nn.Linear) for layer in model.modules())
     run.metrics |= {
         "softmax_sum_error": (shares.sum(1) - 1).abs().max().item(),
         "cross_entropy_difference": difference,
-        "hidden_layers": hidden,
+        "hidden_layers": with_weights,
     }
     terms = " + ".join(f"{share:.3f}" for share in shares[0].tolist())
     say("\nWhat does softmax do?\n")
@@ -150,6 +150,7 @@ def softmax(run: Run, model: nn.Module, images: Tensor, labels: Tensor) -> None:
     )
     say("\nHow many hidden layers?\n")
     say(
-        "The document counts three layers, two of them hidden. They are an input, a hidden and an "
-        f"output layer: {hidden} is hidden. Layers with weights: {hidden + 1}."
+        "The document calls each layer after the input layer hidden, which are those with weights: "
+        f"{with_weights}. Usually the output layer does not count as hidden: that leaves "
+        f"{with_weights - 1}."
     )

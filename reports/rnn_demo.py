@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from common.bounds import above, at_most, below, exactly
+from common.bounds import above, at_most, exactly
 from common.claims import Claim
 from common.figures import new_figure, save_figure
 from common.runs import Run
 from common.terminal import print_table, say
-from reports.rnn_weather import network_name
+from reports import rnn_pictures
 
 # The document speaks of the plain cell; less than the whole test year does not judge a network.
 CELL = {"cell": "rnn"}
@@ -24,21 +24,27 @@ CLAIMS = (
           "more parameters, which may explode", "stacked_growth", above(1), "{:.1f}×"),
     Claim("2.9b", "RNN, shared cell: parameters for 30 days, compared with one day",
           "still the same layer", "shared_growth", exactly(1), "{:.1f}×", CELL),
-    Claim("2.9c", "three days: parameters of the RNN, compared with the MLP",
-          "far fewer parameters", "shared_size", below(1), "{:.2f}×", CELL),
-    Claim("2.9d", "three days, RNN: test accuracy minus that of the most common class, "
-          "minimum of the seeds", "three days can predict the next",
-          "gain_over_most_common", above(0), "{:+.1f} points", WHOLE_YEAR),
+    Claim("2.9c", "three days of 128 features: parameters of the RNN, compared with the MLP",
+          "where one row has many, sharing greatly reduces them", "shared_size_many",
+          at_most(0.5), "{:.2f}×", CELL),
+    Claim("2.9d", "three days, RNN: accuracy on 2015 minus that of “always dry”",
+          "three days can predict the next", "cell_gain_over_always_dry", above(0),
+          "{:+.1f} points", WHOLE_YEAR, every_seed=True),
+    Claim("2.9e", "three days stacked, MLP: accuracy on 2015 minus that of “always dry”",
+          "three days can predict the next", "mlp_gain_over_always_dry", above(0),
+          "{:+.1f} points", {"limit": None}, every_seed=True),
     Claim("2.10a", "w1·h + w2·x and [w1 w2]·[h; x], largest difference",
           "w1*h + w2*x = [w1, w2]*[h, x]^T", "linear_error", at_most(1e-6), "{:.0e}"),
     Claim("2.10b", "RNNCell and tanh of that one linear layer, largest difference",
           "in essence one linear layer", "cell_error", at_most(1e-6), "{:.0e}"),
     Claim("2.11a", "RNN: shapes that differ from the document's",
           "none", "rnn_other_shapes", exactly(0), "{:.0f}"),
-    Claim("2.11b", "RNNCell: dimensions of its input, maximum",
-          "three dimensions", "cell_dimensions", exactly(3), "{:.0f}"),
+    Claim("2.11b", "RNNCell, called step by step: dimensions of the sequence that it reads",
+          "three: seq_len, batch, input_size", "cell_sequence_dimensions", exactly(3), "{:.0f}"),
     Claim("2.11c", "three layers unrolled by hand and RNN, largest difference",
           "the figure of a three-layer RNN", "unrolled_error", at_most(1e-6), "{:.0e}"),
+    Claim("2.11d", "RNNCell: dimensions of its hidden state, maximum",
+          "three: num_layers, batch, hidden_size", "cell_hidden_dimensions", exactly(3), "{:.0f}"),
 )  # fmt: skip
 
 
@@ -76,22 +82,19 @@ def largest_difference(one: Tensor, other: Tensor) -> float:
     return (one - other).abs().max().item()
 
 
-def shapes(
-    run: Run, sizes: Mapping[str, int], modules: Sequence[tuple[str, nn.Module, str, str]]
-) -> None:
+Modules = Sequence[tuple[str, nn.Module, str, str]]  # title, module, names of the dimensions
+
+
+def shapes(run: Run, sizes: Mapping[str, int], modules: Modules) -> None:
     """Calls each module with the dimensions named beside it; prints the shapes it returns."""
     rows, errors = [], []
-    cell_dimensions, rnn_shapes = 0, ["", ""]
+    returned: dict[str, list[str]] = {}
     for title, module, input_names, hidden_names in modules:
         inputs, hidden = sizes_of(input_names, sizes), sizes_of(hidden_names, sizes)
-        outputs, error = call(module, inputs, hidden)
-        rows.append([title, times(inputs), times(hidden), ", ".join(outputs) or "error"])
+        returned[title], error = call(module, inputs, hidden)
+        rows.append([title, times(inputs), times(hidden), ", ".join(returned[title]) or "error"])
         if error:
             errors.append(f'The error of "{title}": {error}.')
-        elif isinstance(module, nn.RNNCell):
-            cell_dimensions = max(cell_dimensions, len(inputs))
-        if title == "RNN, as in the document":
-            rnn_shapes = outputs or rnn_shapes
     named = ", ".join(f"{name} {size}" for name, size in sizes.items())
     print_table(
         f"Which shapes RNNCell and RNN take and return ({named})",
@@ -99,18 +102,34 @@ def shapes(
     )  # fmt: skip
     say(
         "The document gives both modules an input of (seq_len, batch, input_size) and a hidden "
-        "state of (num_layers, batch, hidden_size)."
+        "state of (num_layers, batch, hidden_size). RNNCell is one layer and computes one step: a "
+        "loop gives it the steps of the sequence one by one."
     )
     for error in errors:
         say(error)
-    expected = [
-        times(sizes_of("seq_len batch hidden_size", sizes)),
-        times(sizes_of("num_layers batch hidden_size", sizes)),
-    ]
-    run.metrics |= {
-        "rnn_other_shapes": sum(a != b for a, b in zip(rnn_shapes, expected, strict=True)),
-        "cell_dimensions": cell_dimensions,
-    }
+    run.metrics |= shape_metrics(sizes, modules, returned)
+
+
+def shape_metrics(
+    sizes: Mapping[str, int], modules: Modules, returned: Mapping[str, Sequence[str]]
+) -> dict[str, int]:
+    """How many dimensions RNNCell takes, and how many shapes of RNN are not the document's.
+
+    `returned` has each module's shapes by its title, none where it refused the input.
+    """
+    states = times(sizes_of("seq_len batch hidden_size", sizes))
+    last = times(sizes_of("num_layers batch hidden_size", sizes))
+    metrics = {"cell_dimensions": 0, "cell_hidden_dimensions": 0, "cell_sequence_dimensions": 0}
+    for title, module, input_names, hidden_names in modules:
+        inputs, hidden = len(input_names.split()), len(hidden_names.split())
+        if isinstance(module, nn.RNNCell) and returned[title]:
+            metrics["cell_dimensions"] = max(metrics["cell_dimensions"], inputs)
+            metrics["cell_hidden_dimensions"] = max(metrics["cell_hidden_dimensions"], hidden)
+        if title == "RNNCell, step by step" and returned[title] == [states]:
+            metrics["cell_sequence_dimensions"] = inputs
+    rnn = returned["RNN, as in the document"] or ["", ""]
+    other = sum(shape != said for shape, said in zip(rnn, (states, last), strict=True))
+    return {**metrics, "rnn_other_shapes": other}
 
 
 def call(module: nn.Module, inputs: Sequence[int], hidden: Sequence[int]) -> tuple[list[str], str]:
@@ -132,14 +151,17 @@ def times(shape: Sequence[int]) -> str:
     return "×".join(str(size) for size in shape)
 
 
-def unrolled(run: Run, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """Prints how far three layers unrolled by hand differ from `nn.RNN`."""
+def unrolled(
+    run: Run, inputs: Tensor, states: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]
+) -> None:
+    """Prints how far three layers unrolled by hand differ from `nn.RNN`, and draws them."""
     error = max(largest_difference(one, other) for one, other in pairs)
     say(
         "\nThree layers over seven steps, computed step by step, differ from nn.RNN by "
         f"{error:.0e} at most."
     )
     run.metrics |= {"unrolled_error": error}
+    rnn_pictures.three_layers(run, inputs, states)
 
 
 # "hello" → "ohlol"
@@ -151,7 +173,8 @@ def hello(
     letters: str,
     spell: Callable[[Tensor], str],
 ) -> None:
-    """Prints what each network spells as it learns; draws its probabilities (5×4 at each epoch)."""
+    """Prints what each network spells as it learns; draws its probabilities from its logits (5×4
+    at each epoch), and the cell at the end, unrolled."""
     epochs = len(next(iter(histories.values()))) - 1
     rows = []
     for epoch in range(epochs + 1):
@@ -167,13 +190,19 @@ def hello(
         if same:
             say(f"With the same random seed {same} and {name} give the same results in each epoch.")
     hello_figure(run, histories, letters, spell)
-    rows = [[name, f"{float(history[-1].max()):.0%}"] for name, history in histories.items()]
+    rows = []
+    for name, history in histories.items():
+        rows.append([name, f"{float(history[-1].softmax(1).max()):.0%}"])
     print_table(f"The highest probability that a network gives a letter after {epochs} epochs",
                 ["network", "probability"], rows)  # fmt: skip
     say(
         "RNNCell and RNN alone use the hidden state as logits. tanh keeps it between −1 and 1, so "
         f"none of the four letters can have more than {math.e / (math.e + 3 / math.e):.0%}. A "
         "linear layer after the RNN removes this limit."
+    )
+    states = histories["RNNCell"][-1]  # the hidden states of the cell alone are its logits
+    rnn_pictures.over_time(
+        run, states, letters, read="hello", expected=spell(states), right="ohlol"
     )
 
 
@@ -192,7 +221,7 @@ def hello_figure(
     for row, (name, history) in enumerate(histories.items()):
         for column, epoch in enumerate(moments):
             panel = panels[row * len(moments) + column]
-            drawn = panel.imshow(history[epoch].T.numpy(), cmap="Blues", vmin=0, vmax=1)
+            drawn = panel.imshow(history[epoch].softmax(1).T.numpy(), cmap="Blues", vmin=0, vmax=1)
             places = [letters.index(letter) for letter in "ohlol"]
             panel.plot(range(5), places, "o", markersize=7, markerfacecolor="white",
                        markeredgecolor="black")  # fmt: skip
@@ -210,7 +239,7 @@ def hello_figure(
 
 
 def same_as(name: str, histories: Mapping[str, Sequence[Tensor]]) -> str | None:
-    """An earlier network that gave the same probabilities at every epoch; None if none did."""
+    """An earlier network that gave the same logits at every epoch; None if none did."""
     for other, history in histories.items():
         if other == name:
             return None
@@ -233,28 +262,3 @@ def hello_seeds(run: Run, words: Mapping[str, Sequence[str]]) -> None:
         rows.append([name, count, len(spelled)])
     print_table('With how many random seeds does a network spell "ohlol" after training?',
                 ["network", "seeds", "of"], rows)  # fmt: skip
-
-
-# The weather: what the networks cost; `rnn_weather` has the rest
-
-
-def parameters(run: Run, cell: str, counts: Mapping[int, tuple[int, int]]) -> None:
-    """Prints the number of parameters of the MLP and of the cell's network by number of days."""
-    header = ["days", network_name("mlp"), network_name(cell)]
-    rows = [[days, *counts[days]] for days in (1, 3, 7, 14, 30)]
-    print_table(
-        "Number of parameters. The MLP sees all days at once, stacked into one long input; the "
-        f"{cell.upper()} reads them one by one with the same cell (four measurements per day)",
-        header, rows,
-    )  # fmt: skip
-    smaller = [days for days, (stacked, shared) in counts.items() if shared < stacked]
-    if smaller:
-        say(
-            f"The {cell.upper()} has fewer parameters from {smaller[0]} days on: the MLP needs "
-            "weights for each day, the shared cell needs the same for any number of days."
-        )
-    run.metrics |= {
-        "stacked_growth": counts[30][0] / counts[1][0],
-        "shared_growth": counts[30][1] / counts[1][1],
-        "shared_size": counts[3][1] / counts[3][0],
-    }

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import csv
+import io
+from functools import partialmethod
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.text import Text
 from torch import nn
 
 import common.epochs
+import common.terminal
 from common.checkpoint import FORMAT, save_tensors
 from common.data import InMemoryDataset, make_loader
 from common.epochs import in_words
@@ -186,3 +193,50 @@ def test_without_a_terminal_each_epoch_is_one_line(
     assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
     assert all("loss: train" in line and "mse" not in line for line in lines)
     assert captured.err == ""
+
+
+def watch_batches(folder: Path) -> list[Row]:
+    """Two epochs, without a step, in which the losses of batches 2 and 4 are shown."""
+    model, optimizer, _ = a_model()
+    loader = make_loader(InMemoryDataset(*line_data(10)), 2)
+    with make_run(folder) as run:
+        for epoch in run.epochs(2, model, optimizer, loader):
+            for number, _ in enumerate(epoch.batches, 1):
+                if number % 2 == 0:
+                    epoch.log_batch(number, 1 / (number * epoch.number))
+            epoch.log(train_loss=1.0)
+    return run.history
+
+
+def test_losses_of_batches_are_one_line_an_epoch_in_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = watch_batches(tmp_path)
+    assert [row["loss_at_batch_4"] for row in history] == [0.25, 0.125]
+    with (tmp_path / "metrics.csv").open() as file:
+        assert [row["loss_at_batch_2"] for row in csv.DictReader(file)] == ["0.5", "0.25"]
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert lines[0::2] == ["loss every 2 batches: 0.500 0.250", "loss every 2 batches: 0.250 0.125"]
+    assert [line.split()[:2] for line in lines[1::2]] == [["epoch", "1/2"], ["epoch", "2/2"]]
+
+
+def test_losses_of_batches_stand_beside_the_bar_on_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real bar on a terminal of 80 columns: each loss in its last column, and nowhere else."""
+    screen = io.StringIO()
+
+    def terminal(*, stderr: bool = False) -> Console:
+        return Console(file=screen if stderr else None, force_terminal=stderr, width=80)
+
+    monkeypatch.setattr(common.terminal, "console", terminal)
+    # Drawn after each change instead of four times a second.
+    draw_at_once = partialmethod(Progress.update, refresh=True)
+    monkeypatch.setattr(Progress, "update", draw_at_once)
+    watch_batches(tmp_path)
+    drawn = [Text.from_ansi(line).plain.split() for line in screen.getvalue().splitlines()]
+    shown = [words[-2:] for words in drawn if "loss" in words]
+    assert [loss for loss, _ in groupby(shown)] == [
+        ["loss", "0.500"], ["loss", "0.250"], ["loss", "0.125"]
+    ]  # fmt: skip
+    assert "loss every" not in capsys.readouterr().out

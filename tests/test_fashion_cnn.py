@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,43 +12,108 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from common.claims import judge
+from common.data import LabelledImages
 from common.layers import count_parameters
 from fashion_cnn import (
     EXPERIMENTS,
     ClothesCNN,
     Experiment,
+    count_views,
+    folder_name,
+    look_inside,
     main,
     measured_sides,
     sides_by_formula,
 )
-from reports.fashion_cnn import CLAIMS, epochs_to_reach
-from tests.conftest import Call, numbers, read_summary
+from reports.classification import confused_pairs
+from reports.fashion_cnn import CLAIMS, place, ratio_to_mean
+from reports.fashion_cnn_compare import comparison, epochs_to_reach
+from reports.fashion_cnn_layers import edge_mean, mosaic, padding
+from tests.conftest import Call, make_run, numbers, read_summary
 
 SMALL = ("--limit", 600, "--epochs", 2)
-FIGURES = {"classes", "loss_and_accuracy", "misclassified", "confusion_matrix"}
+FIGURES = {
+    "classes", "padding", "loss_and_accuracy", "kernels", "feature_maps", "misclassified",
+    "confusion_matrix",
+}  # fmt: skip
 
 
 def test_parameters_by_hand() -> None:
     plain = (16 * 25 + 16) + (32 * 16 * 25 + 32) + (1568 * 10 + 10)
     small = (16 * 9 + 16) + (32 * 16 * 9 + 32) + (1568 * 10 + 10)
     norms = 2 * (16 + 32 + 10)
+    unpadded = plain - 10 * 32 * (7 * 7 - 4 * 4)
+    small_unpadded = small - 10 * 32 * (7 * 7 - 5 * 5)
     counts = [count_parameters(ClothesCNN(experiment)) for experiment in EXPERIMENTS.values()]
-    assert counts == [plain, small, plain + norms, small + norms]
+    assert counts == [plain, small, plain + norms, small + norms, unpadded, small_unpadded]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
 def test_the_formulas_give_the_real_sizes(experiment: Experiment) -> None:
-    """28→28→14→14→7, and 32·7·7 = 1568 numbers into the last layer."""
+    """28→28→14→14→7, and 32·7·7 = 1568 numbers into the last layer; less without padding."""
+    sides = [28, 14, 14, 7]
+    if not experiment.padded:
+        sides = {5: [24, 12, 8, 4], 3: [26, 13, 11, 5]}[experiment.kernel_size]
     model = ClothesCNN(experiment)
-    assert sides_by_formula(experiment.kernel_size) == measured_sides(model) == [28, 14, 14, 7]
-    assert model.classify.in_features == 1568
+    assert sides_by_formula(experiment) == measured_sides(model) == sides
+    assert model.classify.in_features == 32 * sides[-1] ** 2
     assert model(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
 
 
 def test_a_wrong_formula_would_be_noticed() -> None:
     model = ClothesCNN(Experiment())
     model.block1[0] = nn.Conv2d(1, 16, 5, padding=2, stride=2)
-    assert measured_sides(model) != sides_by_formula(5)
+    assert measured_sides(model) != sides_by_formula(Experiment())
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize(("padded", "starts"), [(True, range(-2, 26)), (False, range(24))])
+def test_views_counted_by_hand(padded: bool, starts: range, batch_norm: bool) -> None:
+    """Along one side a 5×5 window sees five pixels; the last layer's windows see 16, 4 apart."""
+    first, last = count_views(Experiment(padded=padded, batch_norm=batch_norm))
+
+    def seen(starts: range, length: int) -> Tensor:
+        windows = [[start <= pixel < start + length for pixel in range(28)] for start in starts]
+        along_a_side = torch.tensor(windows).sum(0)
+        return along_a_side[:, None] * along_a_side
+
+    assert torch.equal(first, seen(starts, 5))
+    assert torch.equal(last, seen(range(-6, 22, 4) if padded else range(0, 16, 4), 16))
+
+
+def test_padding_that_did_nothing_would_be_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reports.fashion_cnn_layers.padding_figure", lambda *_: None)
+    padded, unpadded = count_views(Experiment()), count_views(Experiment(padded=False))
+    assert edge_mean(padded[0]) == (4 * 9 + 8 * 12 + 4 * 24 * 15) / 108
+    assert edge_mean(unpadded[0]) == (4 * 1 + 8 * (2 + 3 + 4) + 4 * 20 * 5) / 108
+    (claim,) = [claim for claim in CLAIMS if claim.id == "3.1d"]
+    for views, holds in (([padded, unpadded], True), ([unpadded, unpadded], False)):
+        with make_run(tmp_path / str(holds)) as run:
+            padding(run, views)
+        ratio = run.metrics[claim.metric]
+        assert isinstance(ratio, float)
+        assert claim.bound.holds(ratio) == holds
+    assert ratio == 1
+
+
+def test_maps_side_by_side() -> None:
+    whole = mosaic(torch.arange(12.0).view(3, 2, 2), columns=2)
+    nan = math.nan
+    expected = [[0, 1, nan, 4, 5], [2, 3, nan, 6, 7], [nan] * 5,
+                [8, 9, nan, nan, nan], [10, 11, nan, nan, nan]]  # fmt: skip
+    assert torch.equal(whole.nan_to_num(-1), torch.tensor(expected).nan_to_num(-1))
+
+
+def test_a_pair_against_the_mean_of_all() -> None:
+    """Of three pairs the mistakes are 4 + 1, 1 and 0: two on average."""
+    pairs = confused_pairs(torch.tensor([[9, 4, 1], [1, 9, 0], [0, 0, 9]]))
+    assert (place(pairs, 1, 0), place(pairs, 2, 0), place(pairs, 1, 2)) == (1, 2, 3)
+    ratios = [ratio_to_mean(pairs, *pair) for pair in ((0, 1), (0, 2), (2, 1))]
+    assert ratios == [2.5, 0.5, 0]
+    assert math.isnan(ratio_to_mean(confused_pairs(torch.eye(3).long()), 0, 1))
 
 
 def test_relu_after_pooling_computes_what_the_document_s_order_computes() -> None:
@@ -93,11 +159,8 @@ def test_the_chapter_leaves_a_complete_run(finished: Path) -> None:
     assert (summary["script"], summary["document"], summary["seed"]) == ("fashion_cnn.py", 3, 0)
     verdicts = {claim["id"]: claim["verdict"] for claim in summary["claims"]}
     assert list(verdicts) == [claim.id for claim in CLAIMS]
-    assert verdicts["3.1a"] == verdicts["3.1b"] == "reproduced"
-    assert verdicts["3.1c"] == "not reproduced"
-    assert {verdict for name, verdict in verdicts.items() if not name.startswith("3.1")} == {
-        "not run"
-    }
+    for name, verdict in verdicts.items():
+        assert verdict == ("reproduced" if name.startswith("3.1") else "not run"), name
     assert (summary["metrics"]["sizes_off"], summary["metrics"]["pool_stride"]) == (0, 2)
     with (finished / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -105,6 +168,8 @@ def test_the_chapter_leaves_a_complete_run(finished: Path) -> None:
     assert float(rows[1]["val_accuracy"]) > 0.25, "chance is 0.1"
     fall = float(rows[1]["train_loss"]) - float(rows[0]["train_loss"])
     assert summary["metrics"]["cost_change"] == fall
+    gaps = [float(row["train_accuracy"]) - float(row["val_accuracy"]) for row in rows]
+    assert summary["metrics"]["generalisation_gap"] == max(gaps)
     assert {"train_accuracy", "val_loss"} <= set(rows[0])
     weights = torch.load(finished / "model.pt", weights_only=True)
     ClothesCNN(Experiment()).load_state_dict(weights)
@@ -115,8 +180,11 @@ def test_a_run_ends_with_what_the_learner_came_for(
 ) -> None:
     for figure in ("image_grid", "learning_curves", "mistakes_figure", "confusion_figure"):
         monkeypatch.setattr(f"reports.fashion_cnn.{figure}", lambda *_, **__: None)
-    code, out, _ = call(main, "--limit", 200, "--epochs", 1, "--out-dir", tmp_path)
+    monkeypatch.setattr("reports.fashion_cnn_layers.save_figure", lambda *_: None)
+    options = ("--limit", 200, "--epochs", 1, "--no-padding", "--out-dir", tmp_path)
+    code, out, _ = call(main, *options)
     assert code == 0
+    assert numbers(tmp_path)["flat_features"] == 32 * 4 * 4
     table, ending = out.split("What the document states")[1].split("Your network classified")
     assert "3.2" in table
     assert "of 200 unseen images correctly" in " ".join(ending.split())
@@ -138,28 +206,97 @@ def test_a_resumed_run_equals_one_that_was_not(finished: Path, tmp_path: Path, c
 
 
 def test_the_comparison(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ("--compare", "--limit", 300, "--epochs", 2, "--seeds", "3,5", "--out-dir", tmp_path)
+    options = ("--compare", "--limit", 100, "--epochs", 1, "--seeds", "3,5", "--out-dir", tmp_path)
     code, _, _ = call(main, *options)
     assert code == 0
     folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
-    assert len(folders) == 8
-    assert {"5x5-seed3", "5x5-batch-norm-seed5", "3x3-seed5", "3x3-batch-norm-seed3"} <= folders
-    assert (tmp_path / "comparison.png").stat().st_size > 2000
+    names = [folder_name(experiment) for experiment in EXPERIMENTS.values()]
+    assert names == ["5x5", "3x3", "5x5-batch-norm", "3x3-batch-norm", "5x5-unpadded",
+                     "3x3-unpadded"]  # fmt: skip
+    assert folders == {f"{name}-seed{seed}" for name in names for seed in (3, 5)}
+    for figure in ("comparison", "longer_and_unpadded"):
+        assert (tmp_path / f"{figure}.png").stat().st_size > 2000
 
-    def last(name: str) -> float:
-        with (tmp_path / name / "metrics.csv").open() as file:
-            return float(list(csv.DictReader(file))[-1]["val_accuracy"])
+    def gain(name: str, other: str, epoch: int = 1, other_epoch: int = 1) -> float:
+        """The mean over the seeds, from the files."""
+        total = 0.0
+        for seed in (3, 5):
+            for sign, folder, number in ((1, name, epoch), (-1, other, other_epoch)):
+                with (tmp_path / f"{folder}-seed{seed}" / "metrics.csv").open() as file:
+                    total += sign * float(list(csv.DictReader(file))[number - 1]["val_accuracy"])
+        return total / 2
 
     found = numbers(tmp_path)
-    small = min(last(f"3x3-seed{n}") - last(f"5x5-seed{n}") for n in (3, 5))
-    normed = min(last(f"5x5-batch-norm-seed{n}") - last(f"5x5-seed{n}") for n in (3, 5))
-    assert (found["small_kernel_least_gain"], found["batch_norm_least_gain"]) == (small, normed)
-    assert 1 <= found["batch_norm_most_epochs"] <= 3
+    for metric, by_hand in {
+        "small_kernel_gain": gain("3x3", "5x5"),
+        "small_kernel_gain_trained_longer": gain("3x3", "5x5", 2, 1),
+        "small_kernel_gain_both_longer": gain("3x3", "5x5", 2, 2),
+        "small_kernel_gain_unpadded": gain("3x3-unpadded", "5x5-unpadded"),
+        "small_kernel_gain_normed": gain("3x3-batch-norm", "5x5-batch-norm"),
+        "batch_norm_gain": gain("5x5-batch-norm", "5x5"),
+        "padding_gain": gain("5x5", "5x5-unpadded"),
+        "padding_gain_small": gain("3x3", "3x3-unpadded"),
+        "longer_gain": gain("5x5", "5x5", 2, 1),
+    }.items():
+        assert found[metric] == pytest.approx(by_hand, abs=1e-12), metric
+    assert 1 <= found["batch_norm_epochs"] <= 2
+    assert 1 <= found["small_kernel_epochs"] <= 3
 
     monkeypatch.setattr("fashion_cnn.train_one_epoch", None)  # nothing is trained a second time
+    for figure in ("report.classes", "fashion_cnn_layers.padding_figure"):
+        monkeypatch.setattr(f"fashion_cnn.{figure}", lambda *_: None)
+    monkeypatch.setattr("reports.fashion_cnn_compare.figures", lambda *_: None)
     code, _, err = call(main, *options, "--resume")
     assert (code, err) == (0, "")
     assert numbers(tmp_path) == found
+
+
+def test_a_gain_must_be_there_with_every_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mean of the gains is above 0 for all, but seed 1 loses with 3×3 kernels."""
+    for draw in ("comparison_figure", "figures"):
+        monkeypatch.setattr(f"reports.fashion_cnn_compare.{draw}", lambda *_, **__: None)
+
+    def history(*shares: float) -> list[dict[str, float]]:
+        return [
+            {"epoch": epoch, "seconds": 1.0, "train_accuracy": share, "val_accuracy": share}
+            for epoch, share in enumerate(shares, 1)
+        ]
+
+    plain = [history(0.5, 0.6), history(0.5, 0.6)]
+    small = [history(0.7, 0.9), history(0.45, 0.59)]
+    others = [[history(0.8), history(0.8)], [history(0.8), history(0.8)],
+              [history(0.5), history(0.5)], [history(0.6), history(0.5)]]  # fmt: skip
+    histories = dict(zip(EXPERIMENTS, [plain, small, *others], strict=True))
+    models = {name: ClothesCNN(experiment) for name, experiment in EXPERIMENTS.items()}
+    with make_run(tmp_path) as run:
+        comparison(run, histories, models)
+    proposals = [claim for claim in CLAIMS if claim.every_seed]
+    settings = {name: value for claim in proposals for name, value in claim.settings.items()}
+    verdicts = {v.claim.id: v.verdict for v in judge(proposals, run.metrics, settings)}
+    assert verdicts == {
+        "3.6a": "not reproduced", "3.6c": "reproduced", "3.6d": "reproduced",
+        "3.6e": "reproduced", "3.6f": "not reproduced", "3.6g": "not reproduced",
+    }  # fmt: skip
+    assert run.metrics["small_kernel_epochs"] == [1, 2]
+    assert run.metrics["gap_trained_longer"] == [0, 0]
+
+
+def test_the_kernels_before_training_are_those_it_started_with(tmp_path: Path) -> None:
+    validation = LabelledImages(torch.full((2, 1, 28, 28), 255, dtype=torch.uint8), torch.arange(2))
+    torch.manual_seed(7)
+    model = ClothesCNN(Experiment())
+    start = next(model.block1.parameters()).detach().clone()
+    nn.init.zeros_(next(model.block1.parameters()))
+    with make_run(tmp_path, seed=7) as run:
+        (before, after), (image, first, second) = look_inside(
+            run, Experiment(), model, validation
+        )
+    assert torch.equal(before, start)
+    assert not after.any()
+    assert (image.max(), image.shape) == (1, (1, 1, 28, 28))
+    assert (first.shape, second.shape) == ((1, 16, 14, 14), (1, 32, 7, 7))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +305,8 @@ def test_the_comparison(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPa
         (("--kernel-size", 4), "choose from 3, 5, 7"),
         (("--seeds", "0,x"), "'x' is not a whole number"),
         (("--seeds", "0,1,1"), "'0,1,1' names a number twice"),
-        (("--compare", "--batch-norm"), "--compare trains all four networks"),
+        (("--compare", "--batch-norm"), "--compare trains all six"),
+        (("--compare", "--no-padding"), "--compare trains all six"),
         (("--batchnorm",), "did you mean --batch-norm?"),
         (("--data-dir", "dta"), "'dta' is no folder"),
     ],

@@ -20,22 +20,24 @@ from torch import nn
 
 import common.epochs
 from common.cli import PROJECT
+from common.data import InMemoryDataset, load_images, make_loader
 from common.jobs import Job
 from common.rows import Row, read_rows
 from fmnist_hyperparams import (
     BASE,
+    EVERY_EXPERIMENT,
     EXPERIMENTS,
-    QUICK_EPOCHS,
+    FURTHER,
     Experiment,
-    Settings,
-    chosen_experiments,
     main,
     make_inputs,
     make_network,
     penalty,
     train_experiment,
 )
-from hyperparams.answers import CORRECTIONS, QUESTIONS, answered
+from hyperparams import measures
+from hyperparams.answers import QUESTIONS, answered
+from hyperparams.corrections import CORRECTIONS
 from hyperparams.demonstrations import (
     batch_norm_error,
     dropout_answers,
@@ -45,9 +47,10 @@ from hyperparams.demonstrations import (
     updates_per_epoch,
 )
 from hyperparams.figures import curve_labels
-from hyperparams.measures import halved_without_rise, weights_within
+from hyperparams.jobs import QUICK_EPOCHS, Settings, chosen_experiments
 from hyperparams.options import COMPARED_WITH, SECTIONS, experiments_of, parse
 from hyperparams.results import Result, differences, shared_epochs
+from hyperparams.statements import Statement, measure_claims
 from reports import fmnist_hyperparams as report
 from tests.conftest import Call, make_run, read_summary
 
@@ -68,26 +71,49 @@ def test_the_experiments_are_the_document_s() -> None:
         "l2-square inverted"
     )
     assert sum(experiment.epochs for experiment in document.values()) == 768
-    assert {experiment.epochs for experiment in EXPERIMENTS.values()} == set(QUICK_EPOCHS)
+    assert {experiment.epochs for experiment in EVERY_EXPERIMENT.values()} == set(QUICK_EPOCHS)
     assert differences(EXPERIMENTS["hidden-1"], BASE) == ""
     assert differences(EXPERIMENTS["unscaled"], BASE) == "divisor 1, optimizer sgd, lr 0.01"
     no_bias = differences(EXPERIMENTS["tiny-input-batchnorm-no-bias"], BASE)
     assert no_bias == "divisor 2,550,000, no hidden bias, batch norm"
 
 
+@pytest.mark.parametrize(
+    ("name", "other", "difference"),
+    [
+        ("unscaled-100", "unscaled", ""),
+        ("batch-8", "batch-32", "batch size 8"),
+        ("batch-1000", "batch-32", "batch size 1,000"),
+        ("batch-8-0.001", "hidden-1", "batch size 8"),
+        ("lr-annealing-0.01", "lr-annealing", "lr 0.01"),
+        ("no-annealing-100-0.01", "no-annealing-100", "lr 0.01"),
+        ("lr-annealing-100-0.01", "no-annealing-100-0.01", "annealing"),
+        ("tiny-input-batchnorm-plain-adam", "tiny-input-batchnorm", "plain adam"),
+        ("l1-0.01", "batch-32", "l1 0.0001"),
+        ("l2-norm-0.01", "batch-32", "l2 norm 0.01"),
+        ("l2-square-0.01", "batch-32", "l2 square 0.01"),
+    ],
+)
+def test_a_further_experiment_differs_from_what_it_is_compared_with_in_one_setting(
+    name: str, other: str, difference: str
+) -> None:
+    assert differences(FURTHER[name], EVERY_EXPERIMENT[other]) == difference
+    same_length = FURTHER[name].epochs == EVERY_EXPERIMENT[other].epochs
+    assert same_length or name == "unscaled-100"
+
+
 def test_every_claim_needs_experiments_that_its_section_trains() -> None:
-    assert len(report.CLAIMS) == 55
-    assert len({claim.id for claim in report.CLAIMS}) == 55
+    assert len(report.CLAIMS) == 94
+    assert len({claim.id for claim in report.CLAIMS}) == 94
     for claim in report.CLAIMS:
-        section = claim.id.rstrip("abcdefgh")
-        assert set(claim.needs) <= set(experiments_of(section, EXPERIMENTS))
+        assert set(claim.needs) <= set(experiments_of(claim.section, EVERY_EXPERIMENT))
         assert claim.metric == f"claim_{claim.id}"
         assert bool(claim.settings) == bool(claim.needs), "any run tests what needs no training"
     for section, names in COMPARED_WITH.items():
         assert section in SECTIONS
         assert set(names) <= set(EXPERIMENTS)
     for answer in (*QUESTIONS, *CORRECTIONS):
-        assert set(answer.needs) <= set(EXPERIMENTS)
+        assert set(answer.needs) <= set(EVERY_EXPERIMENT)
     unscaled = ["unscaled-lr-high", "unscaled-lr-medium", "unscaled-lr-low"]
     assert experiments_of("5.11", EXPERIMENTS) == [*unscaled, "lr-medium", "lr-low"]
     assert experiments_of("5.17", EXPERIMENTS) == ["inverted", "hidden-1"]
@@ -159,11 +185,12 @@ def test_what_needs_no_training() -> None:
 
 def make_result(name: str, rows: list[Row]) -> Result:
     torch.manual_seed(0)
-    network = make_network(EXPERIMENTS[name]).eval()
+    network = make_network(EVERY_EXPERIMENT[name]).eval()
     with torch.no_grad():
         hidden_values = network[:-1](torch.ones(4, 784))
-    changes, number = differences(EXPERIMENTS[name], BASE), list(EXPERIMENTS).index(name)
-    return Result(name, EXPERIMENTS[name].section, changes, number, rows, network, hidden_values)
+    section, changes = EVERY_EXPERIMENT[name].section, differences(EVERY_EXPERIMENT[name], BASE)
+    number = list(EVERY_EXPERIMENT).index(name)
+    return Result(name, section, changes, number, rows, network, hidden_values)
 
 
 @pytest.fixture(scope="module")
@@ -180,20 +207,146 @@ def annealed() -> Result:
 
 def test_numbers_of_a_result_by_hand(annealed: Result, tmp_path: Path) -> None:
     assert annealed.halvings() == [2, 4]
-    assert halved_without_rise(annealed) == 1, "after epoch 4 the loss had not risen"
+    assert measures.halved_without_rise(annealed) == 1, "after epoch 4 the loss had not risen"
     assert annealed.accuracy_gap() == pytest.approx(0.05)
     assert annealed.loss_gap(1) == pytest.approx(0.4)
     assert annealed.best_epoch() == 5
     parameters = annealed.parameters()
     weights = [parameters[name].flatten() for name in ("hidden.weight", "output.weight")]
     within = np.mean(np.abs(torch.cat(weights).numpy()) <= 0.01)
-    assert weights_within(annealed, 0.01) == pytest.approx(within, abs=1e-6)
+    assert measures.weights_within(annealed, 0.01) == pytest.approx(within, abs=1e-6)
     run = make_run(tmp_path)
-    report.measure_claims(run, {0: {"lr-annealing": annealed}, 1: {"lr-annealing": annealed}})
-    assert run.metrics["claim_5.12a"] == [0, 0]
+    results = {0: {"lr-annealing": annealed}, 1: {"lr-annealing": annealed}}
+    measure_claims(run, report.CLAIMS, results)
+    assert run.metrics["claim_5.12a"] == [2, 2]
     assert run.metrics["claim_5.12b"] == [1, 1]
+    assert run.metrics["claim_5.12f"] == [0, 0]
     assert "claim_5.12c" not in run.metrics
     assert run.metrics["claim_5.7d"] == [1875]
+
+
+def columns(**values: list[float]) -> list[Row]:
+    """A history with these columns, and 1 in the others."""
+    names = ("lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    rows: list[Row] = []
+    for place in range(len(next(iter(values.values())))):
+        row: Row = dict.fromkeys((*names, "seconds"), 1.0)
+        row |= {name: column[place] for name, column in values.items()}
+        rows.append({"epoch": place + 1, **row})
+    return rows
+
+
+def test_numbers_of_a_history_by_hand() -> None:
+    losses, accuracies = [45.0, 2.5, 2.2, 2.3, 2.25], [0.1, 0.7, 0.2, 0.3, 0.25]
+    one = make_result("unscaled", columns(train_loss=losses, train_accuracy=accuracies,
+                                          validation_accuracy=[0.1] * 5))  # fmt: skip
+    assert measures.highest_training_accuracy(one) == 0.7
+    assert measures.loss_left(one) == pytest.approx(0.05)
+    assert measures.loss_left_after_second(one) == pytest.approx(0.9)
+    assert measures.rises(one) == 1
+    other = make_result("scaled", columns(train_loss=[0.5] * 6, train_accuracy=[0.5] * 6,
+                                          validation_accuracy=[0.4] * 5 + [0.1]))  # fmt: skip
+    assert measures.gap_change(one, other) == pytest.approx(0.05)
+    assert measures.gap_change_at_the_ends(one, other) == pytest.approx(-0.25)
+    assert measures.gap_change_after_5(other, one) == pytest.approx(-0.05)
+    assert measures.loss_gap_change(one, other) == pytest.approx(-1.25 - 0.5)
+    assert measures.loss_gap_change_from_4(other, one) == pytest.approx(0.5 + 1.3)
+    assert measures.accuracy_gain_from_10(one, other) == 0, "fewer epochs: the last"
+    slow = make_result("batch-8", columns(seconds=[6.0, 9.0, 7.0]))
+    assert measures.time_ratio(slow, one) == 7, "of the medians"
+
+
+def test_a_rate_that_is_not_what_the_rule_makes_it_is_counted() -> None:
+    losses = [0.5, 0.4, 0.3995, 0.41, 0.3, 0.31, 0.32]  # halved after epochs 3, 4 and 6
+    rates = [8e-5, 8e-5, 8e-5, 4e-5, 2e-5, 2e-5, 1e-5]
+    right = make_result("lr-annealing", columns(lr=rates, validation_loss=losses))
+    assert right.halvings() == [3, 4, 6]
+    assert measures.halved_against_rule(right) == 0
+    kept = make_result("lr-annealing", columns(lr=[8e-5] * 7, validation_loss=losses))
+    assert measures.halved_against_rule(kept) == 3
+    lowest = make_result("lr-annealing", columns(lr=[1e-5] * 7, validation_loss=losses))
+    assert measures.halved_against_rule(lowest) == 0, "it falls no further"
+    early = make_result("lr-annealing", columns(lr=[8e-5, *[4e-5] * 6], validation_loss=losses))
+    assert measures.halved_against_rule(early) == 4, "the first halving too"
+
+
+def scaled_weights(name: str, first: float, last: float) -> Result:
+    """An untrained network whose first and last layer's weights are multiplied by these."""
+    result = make_result(name, columns(validation_accuracy=[1.0]))
+    with torch.no_grad():
+        result.parameters()["hidden.weight"].mul_(first)
+        result.parameters()["output.weight"].mul_(last)
+    return result
+
+
+def test_numbers_of_the_weights_by_hand() -> None:
+    plain, scaled = scaled_weights("hidden-1", 1, 1), scaled_weights("no-dropout", 6, 3)
+    assert measures.smallest_weight_ratio(scaled, plain) == pytest.approx(3, rel=1e-5)
+    assert measures.largest_weight_ratio(scaled, plain) == pytest.approx(6, rel=1e-5)
+    assert measures.weights_grown(plain) == pytest.approx(1, rel=0.02), "as PyTorch draws them"
+    assert measures.weights_grown(scaled) == pytest.approx(3, rel=0.02)
+    weights = plain.parameters()["hidden.weight"]
+    by_hand = np.abs(weights.numpy()).max() / np.median(np.abs(weights.numpy()))
+    assert measures.largest_to_typical(plain) == pytest.approx(by_hand, rel=1e-3)
+    assert measures.largest_to_typical(plain) == pytest.approx(2, rel=0.02), "they are uniform"
+    assert measures.largest_to_typical_ratio(scaled, plain) == pytest.approx(1, rel=1e-5)
+    with torch.no_grad():
+        weights[0, 0] = 1.0
+    assert measures.largest_to_typical_ratio(plain, scaled) > 10
+    assert measures.kept_value_in_prediction() == pytest.approx(0.75)
+
+
+def test_smaller_batches_are_counted_step_by_step() -> None:
+    def sizes(*accuracies: float) -> list[Result]:
+        return [make_result("batch-32", columns(validation_accuracy=[one])) for one in accuracies]
+
+    assert measures.better_with_smaller_batches(*sizes(0.5, 0.6, 0.7, 0.8, 0.9)) == 4
+    assert measures.better_with_smaller_batches(*sizes(0.5, 0.9, 0.9, 0.8, 0.85)) == 2
+
+
+def statement(number: str) -> Statement:
+    (found,) = (claim for claim in report.CLAIMS if claim.id == number)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("number", "good", "bad"),
+    [
+        ("5.4a", [{"train_accuracy": [0.2, 0.1]}], [{"train_accuracy": [0.81, 0.1]}]),
+        ("5.4d", [{"train_accuracy": [0.2, 0.8]}], [{"train_accuracy": [0.2, 0.81]}]),
+        ("5.4c", [{"train_loss": [9, 2.3, 2.2]}], [{"train_loss": [9, 2.3, 1.2]}]),
+        ("5.5c", [{"train_loss": [9, 2.3, 2.4]}], [{"train_loss": [9, 2.3, 2.3]}]),
+        ("5.9a", [{"train_accuracy": [0.49]}], [{"train_accuracy": [0.5]}]),
+        ("5.9f", [{"train_loss": [0.7]}, {"train_loss": [0] * 3 + [0.7, 0]}],
+                 [{"train_loss": [0.7]}, {"train_loss": [0] * 3 + [0.67, 0.7]}]),
+        ("5.12a", [{"lr": [8, 4, 2, 1]}], [{"lr": [4, 2, 1, 1]}]),
+        ("5.12g", [{"validation_accuracy": [0.9]}, {"validation_accuracy": [0.89]}],
+                  [{"validation_accuracy": [0.9]}, {"validation_accuracy": [0.9]}]),
+        ("5.13c", [{"validation_accuracy": [0.84]}, {"validation_accuracy": [0.88]}],
+                  [{"validation_accuracy": [0.88]}, {"validation_accuracy": [0.88]}]),
+        ("5.13d", [{"train_loss": [0.2]}, {"train_loss": [0.3]}],
+                  [{"train_loss": [0.3]}, {"train_loss": [0.3]}]),
+        ("5.14n", [{"validation_accuracy": [0.8, 0.1]}, {"validation_accuracy": [0.7, 0.9]}],
+                  [{"validation_accuracy": [0.7, 0.9]}, {"validation_accuracy": [0.8, 0.1]}]),
+    ],
+)  # fmt: skip
+def test_a_statement_can_hold_and_fail(
+    number: str, good: list[dict[str, list[float]]], bad: list[dict[str, list[float]]]
+) -> None:
+    claim = statement(number)
+    for histories, holds in ((good, True), (bad, False)):
+        results = [make_result(name, columns(**history))
+                   for name, history in zip(claim.needs, histories, strict=True)]  # fmt: skip
+        assert claim.bound.holds(claim.measure(*results)) == holds
+
+
+@pytest.mark.parametrize("number", ["5.10a", "5.11g", "5.14j"])
+def test_wide_weights_must_be_wide_in_both_layers(number: str) -> None:
+    claim = statement(number)
+    narrow = scaled_weights(claim.needs[1], 1, 1)
+    for last, holds in ((2.5, True), (0.9, False)):
+        wide = scaled_weights(claim.needs[0], 9, last)
+        assert claim.bound.holds(claim.measure(wide, narrow)) == holds
 
 
 def test_curves_that_coincide_are_said_to(annealed: Result) -> None:
@@ -210,15 +363,16 @@ def test_curves_that_coincide_are_said_to(annealed: Result) -> None:
 def test_every_sentence_of_the_report_can_be_said() -> None:
     columns = ("epoch", "seconds", "lr", "train_loss", "validation_loss")
     rows = [{**dict.fromkeys(columns, 1.0), "train_accuracy": 0.875, "validation_accuracy": 0.75}]
-    results = {name: make_result(name, rows) for name in EXPERIMENTS}
-    said = answered((*QUESTIONS, *CORRECTIONS), {0: results})
+    results = {name: make_result(name, rows) for name in EVERY_EXPERIMENT}
+    said = answered((*QUESTIONS, *CORRECTIONS), {0: results}, "cpu")
     assert len(said) == len(QUESTIONS) + len(CORRECTIONS)
     gaps = "is not smaller: 12.5 points with dropout, 12.5 without"
     assert any(gaps in sentence for sentence in said), "words are chosen by the numbers"
     assert any("Halvings: 0, without such a rise: 0" in sentence for sentence in said)
     some = {"hidden-1": results["hidden-1"]}
-    assert answered((*QUESTIONS, *CORRECTIONS), {0: some}) == [], "what was not run is left out"
-    assert answered(QUESTIONS, {0: results, 1: some}) == [], "it needs every seed"
+    left_out = answered((*QUESTIONS, *CORRECTIONS), {0: some}, "cpu")
+    assert left_out == [], "what was not run is left out"
+    assert answered(QUESTIONS, {0: results, 1: some}, "cpu") == [], "it needs every seed"
 
 
 def test_directions_are_worded_by_their_numbers() -> None:
@@ -226,7 +380,8 @@ def test_directions_are_worded_by_their_numbers() -> None:
     with_it = make_result("dropout", [{**row, "train_accuracy": 0.6}])
     without = make_result("no-dropout", [{**row, "train_accuracy": 0.7}])
     answers = [answer for answer in QUESTIONS if answer.title.startswith("9.")]
-    (sentence,) = answered(answers, {0: {"dropout": with_it, "no-dropout": without}})
+    results = {0: {"dropout": with_it, "no-dropout": without}}
+    (sentence,) = answered(answers, results, "cpu")
     assert "is smaller: 10.0 points with dropout, 20.0 without" in sentence
 
 
@@ -260,6 +415,30 @@ def test_interrupted_in_an_epoch_and_resumed_it_ends_the_same(
         torch.load(tmp_path / part / "model.pt", weights_only=True) for part in ("whole", "parts")
     )
     assert all(whole[key].equal(parts[key]) for key in whole)
+
+
+def test_plain_adam_is_pytorch_s_default_with_denormal_numbers_kept(tmp_path: Path) -> None:
+    experiment = replace(FURTHER["tiny-input-batchnorm-plain-adam"], epochs=2)
+    job = make_job(tmp_path, experiment)
+    try:
+        train_experiment(job)
+        assert (torch.full((64,), 1e-39) / 2).min() > 0, "denormal numbers are kept"
+        torch.manual_seed(0)
+        network = make_network(experiment)
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+        clothes = load_images("FashionMNIST", "train", PROJECT / "data", 300)
+        inputs = make_inputs(experiment, clothes.images)
+        loader = make_loader(InMemoryDataset(inputs, clothes.labels), 32, shuffle=True, seed=0)
+        for _ in range(2):
+            for images, labels in loader:
+                nn.functional.cross_entropy(network(images), labels).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+    finally:
+        flushes = torch.set_flush_denormal(True)
+    assert not flushes or (torch.full((64,), 1e-39) / 2).max() == 0
+    trained = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert all(trained[name].equal(value) for name, value in network.state_dict().items())
 
 
 NAMED = ("lr-medium", "hidden-0", "--limit", 200)
@@ -348,24 +527,28 @@ def test_the_list_of_experiments(
     monkeypatch.chdir(tmp_path)
     code, out, err = call(main, "--list")
     assert (code, err) == (0, "")
-    assert all(name in out for name in EXPERIMENTS)
+    assert all(name in out for name in EVERY_EXPERIMENT)
     assert not any(tmp_path.iterdir())
 
 
 def chosen(*arguments: str) -> dict[str, Experiment]:
-    return chosen_experiments(parse(None, arguments, EXPERIMENTS))
+    options = parse(None, arguments, EVERY_EXPERIMENT)
+    return chosen_experiments(options, EXPERIMENTS, FURTHER)
 
 
-def test_a_bare_command_is_the_short_form_of_everything() -> None:
-    options = parse(None, [], EXPERIMENTS)
+def test_a_bare_command_is_the_short_form_of_the_document_s_experiments() -> None:
+    options = parse(None, [], EVERY_EXPERIMENT)
     assert options.quick
     assert list(chosen()) == [*EXPERIMENTS]
     assert sum(experiment.epochs for experiment in chosen().values()) < 150
-    assert not parse(None, ["--all"], EXPERIMENTS).quick
-    assert chosen("--all") == EXPERIMENTS
-    assert list(chosen("--section", "5.7")) == ["batch-32", "batch-10000"]
-    assert list(chosen("sgd", "adam", "sgd")) == ["sgd", "adam"]
-    assert parse(None, ["scaled", "--seeds", "1,2"], EXPERIMENTS).seeds == (1, 2)
+    assert not parse(None, ["--all"], EVERY_EXPERIMENT).quick
+    assert chosen("--all") == EVERY_EXPERIMENT
+    sizes = ["batch-32", "batch-10000", "batch-8", "batch-128", "batch-1000", "batch-8-0.001",
+             "batch-128-0.001", "batch-1000-0.001", "batch-10000-0.001", "hidden-1"]  # fmt: skip
+    assert list(chosen("--section", "5.7")) == sizes
+    assert list(chosen("sgd", "l1-0.01", "sgd")) == ["sgd", "l1-0.01"]
+    assert chosen("batch-8", "--quick")["batch-8"] == replace(FURTHER["batch-8"], epochs=3)
+    assert parse(None, ["scaled", "--seeds", "1,2"], EVERY_EXPERIMENT).seeds == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +22,23 @@ from skimage.draw import line
 
 import line_regression
 from common.cli import PROJECT
-from common.layers import count_parameters, layer_table
 from common.rows import read_rows
 from line_regression import (
     Experiment,
     LineNetwork,
-    Lines,
-    compare_rates,
     draw_lines,
-    first_draft,
     line_scores,
     main,
     make_lines,
-    squashed_loss,
-    train_first_draft,
+    outermost_pixels,
 )
-from reports.line_regression import CLAIMS, between, nonlinearity
-from tests.conftest import Call, make_run, numbers, read_summary
+from reports import line_regression_ablation as ablation
+from reports.line_regression import CLAIMS, between
+from tests.conftest import Call, numbers, read_summary
 
 SMALL = ("--image-size", 32, "--limit", 100, "--epochs", 2)
-FIGURES = {
-    "example",
-    "samples",
-    "explosion",
-    "learning_rates",
-    "learning_curves",
-    "predictions",
-    "errors",
-}
+FIGURES = {"example", "samples", "draft_answers", "explosion", "learning_rates", "learning_curves",
+           "predictions", "errors"}  # fmt: skip
 
 
 @st.composite
@@ -123,23 +112,6 @@ def test_every_end_of_a_line_is_drawn_equally_often() -> None:
     assert (counts - expected).abs().max() < 5 * expected**0.5
 
 
-def test_layer_sizes_of_the_first_draft() -> None:
-    """Figure 7's arithmetic: O = (I − 3) / 2 + 1, rounded down, four times from 128."""
-    table = layer_table(first_draft(128), torch.zeros(1, 1, 128, 128))
-    assert [shape for _, shape, _ in table] == [
-        "1×4×63×63",
-        "1×8×31×31",
-        "1×16×15×15",
-        "1×32×7×7",
-        "1×1568",
-        "1×128",
-        "1×4",
-    ]
-    parameters = 40 + 296 + (7688 * 128 + 128) + (128 * 4 + 4)
-    assert count_parameters(LineNetwork(128, Experiment())) == parameters
-    assert first_draft(31)(torch.zeros(1, 1, 31, 31)).shape == (1, 4), "the smallest --image-size"
-
-
 def test_the_last_column_and_row_are_never_seen() -> None:
     """Unpadded 3×3 windows at stride 2 end at pixel 126 of 0..127: 127 leaves no trace."""
     edge, inside = torch.zeros(2, 1, 1, 128, 128)
@@ -159,41 +131,31 @@ def test_scores_by_hand() -> None:
     assert scores["unseen_coordinates_within_1"] == 4 / 8
     assert scores["unseen_coordinates_within_2"] == 5 / 8
     assert scores["unseen_coordinates_within_10"] == 1
+    assert scores["unseen_points_within_1"] == 0
+    assert scores["unseen_points_within_2"] == 1 / 4
+    assert scores["unseen_points_within_5"] == 1 / 4
+    assert scores["unseen_points_within_10"] == 1
     assert scores["unseen_lines_within_5"] == 0
     assert scores["unseen_lines_within_10"] == 1
     assert scores["unseen_squared_error"] == (0.25 + 4 + 36 + 81 + 81) / 8
-    either = line_scores("train", predictions, ends, any_order=True)
-    assert either["train_lines_within_1"] == 0.5, "right but for the order of its ends"
+    assert line_scores("train", predictions + 8, ends)["train_either_order_within_10"] == 7 / 8
 
 
-def test_a_network_without_activations_is_linear_and_one_with_them_is_not() -> None:
-    a, b = torch.rand(2, 1, 1, 32, 32, generator=torch.Generator().manual_seed(1))
-    torch.manual_seed(0)
-    network = LineNetwork(32, Experiment())
-    network.answer[1] = torch.nn.Identity()
-    assert nonlinearity(first_draft(32), a, b) < 1e-5
-    assert nonlinearity(network, a, b) > 1e-3
+@given(ends_in_an_image())
+def test_the_outermost_pixels_are_the_ends(case: tuple[list[list[int]], int]) -> None:
+    """Exact for every line: diagonal, horizontal, vertical, and a single pixel."""
+    rows, size = case
+    expected = [[*min(row[:2], row[2:]), *max(row[:2], row[2:])] for row in rows]
+    assert outermost_pixels(draw_lines(torch.tensor(rows), size)).tolist() == expected
 
 
-def test_each_experiment_builds_its_network() -> None:
-    """ReLU and dropout go, convolutions are added, and the answers stay fractions of the side."""
-    image = torch.zeros(1, 1, 128, 128)
-    for name, experiment in line_regression.ABLATIONS.items():
-        network = LineNetwork(128, experiment)
-        kinds = [type(layer).__name__ for layer in network.modules()]
-        assert kinds.count("Conv2d") == (4 if name == "four convolutions" else 2)
-        assert ("ReLU" in kinds) == (name != "no ReLU")
-        assert network.dropout.p == (0.5 if name == "dropout" else 0)
-        assert 0 < network(image).min() <= network(image).max() < 1
-
-
-def test_exchanged_ends_are_those_of_the_same_lines() -> None:
-    lines = make_lines(200, 32, seed=0)
-    exchanged = lines.exchange_some_ends(torch.Generator().manual_seed(0))
-    same = (exchanged.ends == lines.ends).all(1)
-    assert 50 < same.sum() < 150, "by the toss of a coin"
-    assert torch.equal(exchanged.ends[~same], lines.ends[~same].roll(2, dims=1))
-    assert torch.equal(exchanged.images, lines.images)
+def test_the_outermost_pixels_are_the_ends_of_all_short_lines() -> None:
+    """All 1,176 lines in images of 7×7 pixels, drawn from either end."""
+    places = list(product(range(7), repeat=2))
+    ends = [(*a, *b) for a, b in product(places, repeat=2) if a != b]
+    expected = [(*min(a, b), *max(a, b)) for a, b in product(places, repeat=2) if a != b]
+    found = outermost_pixels(draw_lines(torch.tensor(ends), 7))
+    assert torch.equal(found, torch.tensor(expected).float())
 
 
 def test_batches_are_in_the_unit_asked_for_and_shuffled_with_a_seed() -> None:
@@ -206,27 +168,6 @@ def test_batches_are_in_the_unit_asked_for_and_shuffled_with_a_seed() -> None:
     assert torch.equal(shuffled, again)
     assert not torch.equal(shuffled, lines.ends.float())
     assert torch.equal(shuffled.sort(0).values, lines.ends.float().sort(0).values)
-
-
-def test_the_loss_before_the_sigmoid_by_hand() -> None:
-    outputs, ends = torch.zeros(2, 4), torch.zeros(2, 4)  # a sigmoid makes 0.5 of 0
-    assert squashed_loss(outputs, ends, "sum") == 8 * 0.25
-    assert squashed_loss(outputs, ends, "mean", factor=4) == 4 * 0.25
-
-
-def test_the_first_draft_explodes_and_high_rates_saturate_in_pixels(tmp_path: Path) -> None:
-    """In short what the document saw: exploding weights, and outputs that get stuck at 0 or 1."""
-    lines = make_lines(300, 64, seed=0)
-    with make_run(tmp_path) as run:
-        _, updates = train_first_draft(run, lines, epochs=5)
-        rates = compare_rates(run, Lines(lines.images[:100], lines.ends[:100]))
-    weights = torch.tensor([row["largest_weight"] for row in updates.rows])
-    assert [row["update"] for row in updates.rows] == list(range(1, 26))
-    assert weights[0] < 1
-    assert not weights[-1].isfinite()
-    assert rates["averaged, px²", 0.1].rows[-1]["saturated"] == 1
-    assert rates["averaged, px²", 0.001].rows[-1]["saturated"] == 0
-    assert all(len(updates.rows) == 10 for updates in rates.values())
 
 
 def test_a_range_in_words() -> None:
@@ -266,8 +207,9 @@ def test_the_story_leaves_a_complete_run(finished: Path) -> None:
     assert all(set(claim) == expected for claim in summary["claims"])
     assert {claim["verdict"] for claim in summary["claims"]} == {"not run"}, "it is a short run"
     assert [row["epoch"] for row in read_rows(finished / "metrics.csv")] == [1, 2]
-    assert set(read_rows(finished / "first_draft.csv")[0]) == {
-        "update", "loss", "largest_prediction", "largest_weight"}  # fmt: skip
+    assert (finished / "repairs.csv").exists()
+    exact = [value for name, value in numbers(finished).items() if name.startswith("outermost_")]
+    assert set(exact) == {0.0, 1.0}, "no error, and everything within any tolerance"
     config = json.loads((finished / "config.json").read_text())
     assert config["command"].startswith("python line_regression.py --image-size 32")
     assert config["options"]["epochs"] == 2
@@ -299,6 +241,31 @@ def test_the_network_learns(tmp_path: Path, call: Call) -> None:
     assert rows[-1]["train_loss"] < 0.5 * rows[0]["train_loss"]
     assert rows[-1]["unseen_median_error"] < 0.6 * rows[0]["unseen_median_error"]
     assert rows[-1]["unseen_squared_error"] < rows[0]["unseen_squared_error"]
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_the_loss_and_the_lines_of_the_main_run_can_be_chosen(
+    finished: Path, tmp_path: Path, call: Call
+) -> None:
+    """`--loss` changes the unit of both losses; `--lines` only what the main run is trained on."""
+    call(main, *SMALL, "--loss", "mean", "--lines", 40, "--out-dir", tmp_path)
+    training = make_lines(100, 32, seed=0)
+    unseen = make_lines(100, 32, seed=1, exclude=training.ends)
+    for folder, factor in ((finished, 1), (tmp_path, 4)):
+        network = LineNetwork(32, Experiment())
+        network.load_state_dict(weights(folder))
+        with torch.inference_mode():
+            errors = network(unseen.images.float()).numpy() - unseen.ends.numpy() / 32
+        row = read_rows(folder / "metrics.csv")[-1]
+        expected = (errors**2).sum(1).mean() / factor
+        assert row["unseen_loss"] == pytest.approx(expected, rel=1e-4)
+        assert 0.5 < row["train_loss"] / row["unseen_loss"] < 2
+    fewer, all_lines = numbers(tmp_path), numbers(finished)
+    squares = (training.ends[:40].numpy().mean(0) - unseen.ends.numpy()) ** 2
+    assert fewer["mean_squared_error"] == pytest.approx(squares.mean())
+    different = {name for name, value in fewer.items() if value != all_lines.get(name)}
+    assert different
+    assert all(name.startswith(("train_", "unseen_", "mean_")) for name in different)
 
 
 @pytest.mark.usefixtures("unpainted")
@@ -350,16 +317,15 @@ def test_ctrl_c_prints_the_command_that_continues(
 def test_the_ablation_takes_each_repair_away(
     tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiments = line_regression.ABLATIONS.items()
-    short = {name: replace(experiment, epochs=1) for name, experiment in experiments}
-    monkeypatch.setattr(line_regression, "ABLATIONS", short)
+    short = {name: {**changes, "epochs": 1} for name, changes in ablation.ABLATIONS.items()}
+    monkeypatch.setattr(ablation, "ABLATIONS", short)
     code, out, _ = call(main, *SMALL, "--ablation", "--out-dir", tmp_path)
     assert code == 0
     assert (tmp_path / "ablation.png").exists()
-    assert len(list(tmp_path.glob("ablation-*/metrics.csv"))) == len(short) == 7
-    judged = {f"ablation_{name}" for name in ("no_relu", "ends_in_any_order", "dropout")}
-    assert judged <= set(numbers(tmp_path))
-    assert "errors averaged" in out
+    assert len(list(tmp_path.glob("ablation-*/metrics.csv"))) == len(ablation.ABLATIONS)
+    judged = {claim.metric for claim in CLAIMS if "ablation" in claim.settings}
+    assert judged <= set(numbers(tmp_path)), "a claim whose number nobody measures"
+    assert "outermost pixels 100.0%" in " ".join(out.split())
 
 
 # What a user may get wrong
@@ -379,6 +345,8 @@ def test_the_ablation_takes_each_repair_away(
         (("--lr", "inf"), "'inf' is not"),
         (("--lr", 0), "'0' is not"),
         (("--lr", "fast"), "'fast' is not"),
+        (("--lines", 0), "'0' is not a whole number of at least 1"),
+        (("--loss", "median"), "choose from"),
         (("--seed", -1), "'-1' is not"),
         (("--seed", 2**80), "is not"),
         (("--precision", "fp64"), "choose from"),

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import entropy
 from torch import Tensor, nn
+from torchvision.transforms import Normalize
 from torchvision.transforms.functional import normalize
 
 from common.data import LabelledImages
@@ -24,17 +27,22 @@ from mnist_cnn import (
     basic,
     branch_uses,
     by_channel,
-    change_a_view,
     inception,
     main,
     normalise,
     ways_to_convolve,
 )
-from reports.mnist_cnn import BRANCH_LAYERS, BY_HAND, CLAIMS, correlation, gain, output_shapes
+from reports import mnist_cnn_questions as questions
+from reports.mnist_cnn import BY_HAND, CLAIMS, output_shapes
+from reports.mnist_cnn_blocks import largest_difference, unequal_shapes, weighted_marks
+from reports.mnist_cnn_branches import BRANCH_LAYERS, correlation, gain, most_needed_gain
+from reports.mnist_cnn_losses import cross_entropy, cross_entropy_by_hand, distance, wrong_order
 from tests.conftest import Call, make_run, numbers, read_summary
 
 SMALL = ("--limit", 600, "--epochs", 2, "--lr", 0.1)
 FIGURES = {"learning_curves", "misclassified", "confusion_matrix"}
+OF_EXPLAIN = {"2.1c", "2.1d", "2.1e", "2.1f", "2.1g", "2.5d", "2.8a", "2.8b",
+              *(f"2.4{letter}" for letter in "abcdefghi")}  # fmt: skip
 
 
 def test_parameters_by_hand() -> None:
@@ -125,10 +133,6 @@ def test_normalising_is_torchvision_s() -> None:
     assert torch.allclose(normalise(images), theirs, atol=1e-6)
 
 
-def test_a_view_shares_memory() -> None:
-    assert change_a_view().tolist() == [100, 101, 102, 103, 104, 105]
-
-
 @pytest.mark.parametrize("weight", READERS.values(), ids=READERS)
 def test_weights_read_the_channels_that_they_are_said_to_read(weight: str) -> None:
     """Zeroed by channel, they make the network blind to these channels and to no others."""
@@ -172,14 +176,24 @@ def test_what_is_measured_of_each_branch(tmp_path: Path) -> None:
         assert torch.equal(parameter, before[name]), "the model stays as it was"
 
 
-def test_rank_correlation_of_a_block() -> None:
-    def block(gains: list[float], lost: list[float]) -> dict[str, dict[str, float]]:
-        pairs = zip(BRANCHES, gains, lost, strict=True)
-        return {name: {"before": 1, "after": 1 + gain, "lost": lost} for name, gain, lost in pairs}
+def block(gains: list[float], lost: list[float]) -> dict[str, dict[str, float]]:
+    """A block's branches with these gains in weight and these losses of accuracy."""
+    pairs = zip(BRANCHES, gains, lost, strict=True)
+    return {name: {"before": 1, "after": 1 + gain, "lost": lost} for name, gain, lost in pairs}
 
+
+def test_rank_correlation_of_a_block() -> None:
     assert correlation(block([0.1, 0.2, 0.3, 0.4], [1, 2, 3, 9])) == pytest.approx(1)
     assert correlation(block([0.1, 0.2, 0.3, 0.4], [9, 3, 2, 1])) == pytest.approx(-1)
     assert correlation(block([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 0])) == 0
+
+
+def test_gain_of_the_branch_that_is_needed_most() -> None:
+    """Against the mean of the other three, also where another one gains more or all lose."""
+    assert most_needed_gain(block([0.1, 0.2, 0.9, 0.6], [1, 2, 3, 9])) == pytest.approx(0.2)
+    assert most_needed_gain(block([0.1, 0.2, 0.9, 0.6], [9, 3, 2, 1])) < 0
+    assert most_needed_gain(block([-0.1, -0.4, -0.4, -0.4], [9, 3, 2, 1])) == pytest.approx(0.3)
+    assert most_needed_gain(block([0.1, 0.2, 0.3, 0.4], [5, 0, 0, 5])) == 0, "none is needed most"
 
 
 @pytest.fixture(scope="module", params=["basic", "inception"])
@@ -202,9 +216,9 @@ def test_the_chapter_leaves_a_complete_run(finished: Path) -> None:
         verdict: {name for name, given in verdicts.items() if given == verdict}
         for verdict in ("reproduced", "not reproduced", "not run")
     }
-    assert by_verdict["reproduced"] == {"2.1c", "2.5a", "2.6a", "2.8"}
-    assert by_verdict["not reproduced"] == {"2.5b", "2.5c"}
-    assert by_verdict["not run"] == {"2.1a", "2.1b", "2.6b"}
+    assert by_verdict["reproduced"] == {"2.5a", "2.5c", "2.5e", "2.6a", "2.8"}
+    assert by_verdict["not reproduced"] == {"2.5b"}
+    assert by_verdict["not run"] == {"2.1a", "2.1b", "2.6b", "2.6c"} | OF_EXPLAIN
     with (finished / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert float(rows[1]["train_loss"]) < float(rows[0]["train_loss"])
@@ -214,6 +228,7 @@ def test_the_chapter_leaves_a_complete_run(finished: Path) -> None:
         assert summary["metrics"]["test_accuracy"] > 0.5, "chance is 0.1"
     else:
         assert -1 <= summary["metrics"]["use_and_weight"] <= 1
+        assert -1 < summary["metrics"]["most_needed_gain"] < 1
     weights = torch.load(finished / "model.pt", weights_only=True)
     NETWORKS[finished.name]().load_state_dict(weights)
 
@@ -243,6 +258,7 @@ def test_all_side_by_side(tmp_path: Path, call: Call, monkeypatch: pytest.Monkey
     assert "Most accurate, on average over 2 seeds" in " ".join(out.split())
     found = numbers(tmp_path)
     assert -1 <= found["use_and_weight"] <= 1
+    assert -1 < found["most_needed_gain"] < 1
     for name in NETWORKS:
         last = []
         for seed in (1, 2):
@@ -251,10 +267,143 @@ def test_all_side_by_side(tmp_path: Path, call: Call, monkeypatch: pytest.Monkey
         assert found[f"{name}_test_accuracy"] == statistics.mean(last)
 
 
+# The document's statements, tried out
+
+
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run with --explain; `out.txt` beside it is its output."""
+    folder: Path = tmp_path_factory.mktemp("explained") / "run"
+    with (folder.parent / "out.txt").open("w", encoding="utf-8") as file, redirect_stdout(file):
+        main(["--explain", "--limit", "100", "--out-dir", str(folder)])
+    return folder
+
+
+def test_explain_judges_what_the_document_says_of_pytorch(explained: Path) -> None:
+    verdicts = {claim["id"]: claim["verdict"] for claim in read_summary(explained)["claims"]}
+    assert {name for name, given in verdicts.items() if given == "reproduced"} == OF_EXPLAIN
+    assert {name for name, given in verdicts.items() if given == "not reproduced"} == set()
+    assert {path.name for path in explained.glob("*.png")} == {"cross_entropy.png"}
+    found = numbers(explained)
+    assert (found["shared_by_view"], found["shared_with_view"]) == (6, 6)
+    assert found["clearing_order_difference"] == 0
+    assert 0 < found["wrong_order_for_shares"] < 0.5
+
+
+def test_explain_prints_its_arithmetic(explained: Path) -> None:
+    words = " ".join((explained.parent / "out.txt").read_text(encoding="utf-8").split())
+    assert "1 204 0.8000 0.4 0.25 1.6000 1.6000" in words, "(204 ÷ 255 − 0.4) ÷ 0.25"
+    assert "[100, 101, 102, 103, 104, 105]: 6 of 6 changed" in words
+    assert "Normalize refuses: a PIL image, an ndarray, a tensor of bytes." in words
+    assert "wrong 0.8 0.1 0.1 0.90 2.3026 2.3026" in words, "−log 0.1"
+    assert "The mean of the squares is 1.4167, nn.MSELoss gives 1.4167." in words
+    assert "hidden[0].weight 2×2 4 no" in words
+    assert "Collected: 23 of 29 numbers." in words
+    assert "Ann 90 60 70 77.0 77.0" in words, "0.5·90 + 0.3·60 + 0.2·70"
+    assert "The size of tensor a (16) must match the size of tensor b (32)" in words
+    assert "Next: python mnist_cnn.py" in words
+
+
+def test_cross_entropy_is_entropy_plus_divergence() -> None:
+    """Against SciPy's entropy and relative entropy."""
+    generator = np.random.default_rng(0)
+    expected, *predicted = generator.dirichlet([1.0, 2.0, 3.0], size=6)
+    for prediction in predicted:
+        theirs = entropy(expected) + entropy(expected, prediction)
+        assert cross_entropy_by_hand(expected, prediction) == pytest.approx(theirs)
+        ours = cross_entropy(torch.tensor(expected), torch.tensor(prediction)[None])
+        assert ours.item() == pytest.approx(theirs)
+    assert cross_entropy_by_hand((0, 1), (0.25, 0.75)) == pytest.approx(-np.log(0.75))
+
+
+def test_pairs_in_the_wrong_order_by_hand() -> None:
+    expected = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
+    # Cross-entropies 0.83, 1.11, 0.89: the second is last, though it is nearest.
+    predicted = torch.tensor(
+        [[0.6, 0.3, 0.1], [0.7, 0.298, 0.002], [0.5, 0.3, 0.2]], dtype=torch.float64
+    )
+    assert distance(expected, predicted).tolist() == pytest.approx([0.1, 0.098, 0.2])
+    assert wrong_order(expected, predicted) == pytest.approx(2 / 3)
+    label = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    assert wrong_order(label, predicted) == 0
+
+
+def test_a_parameter_that_is_not_collected_is_counted() -> None:
+    assert questions.left_out(basic()) == 0
+    assert questions.left_out(questions.Nested()) == 2, "weight and bias of the layer in the list"
+    hidden = nn.Module()
+    hidden.layers = {"a": [questions.Nested()]}  # type: ignore[assignment]
+    assert questions.left_out(hidden) == 6
+
+
+def test_a_parameter_without_a_gradient_is_counted(tmp_path: Path) -> None:
+    class Detached(nn.Sequential):
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self[2](self[1](images).detach())
+            return logits
+
+    run = make_run(tmp_path)
+    model = Detached(nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(3, 2))
+    questions.template(run, model, (torch.randn(5, 4), torch.zeros(5, dtype=torch.long)))
+    assert run.metrics["without_gradient"] == 4
+
+
+def test_gradients_add_up_until_they_are_cleared() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    first, second = ((torch.randn(5, 1, 2, 2), torch.arange(5) % 3) for _ in range(2))
+    alone = [questions.gradient(model, batch) for batch in (first, second, first)]
+    assert torch.equal(alone[0], alone[2]), "cleared before"
+    together = questions.gradient(model, second, clear=False)
+    assert torch.allclose(together, alone[0] + alone[1])
+    assert not torch.allclose(together, alone[1], rtol=0.01)
+
+
+def copy_instead_of_view(numbers: Tensor, *shape: int) -> Tensor:
+    return numbers.clone().reshape(shape)
+
+
+def accept_anything(_: object, image: object) -> object:
+    return image
+
+
+def add_what_fits(x: Tensor, other: Tensor) -> Tensor:
+    return other
+
+
+def test_statements_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a PyTorch that copies, accepts every image, or adds unequal shapes."""
+    run = make_run(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Tensor, "view", copy_instead_of_view)
+        questions.views(run)
+    assert (run.metrics["shared_by_view"], run.metrics["shared_with_view"]) == (0, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Normalize, "forward", accept_anything)
+        questions.normalising(run)
+    assert run.metrics["normalize_accepts"] == 3
+    assert run.metrics["normalize_difference"] > 0.1  # type: ignore[operator]
+    with monkeypatch.context() as patch:
+        patch.setattr(Tensor, "__add__", add_what_fits)
+        unequal_shapes(run)
+    assert run.metrics["unequal_shapes_added"] == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.Conv2d, "forward", lambda layer, hidden: hidden[:, : layer.out_channels])
+        weighted_marks(run)
+    assert run.metrics["weighted_sum_difference"] > 0.1  # type: ignore[operator]
+
+
+def test_largest_difference_is_relative() -> None:
+    reference = torch.tensor([1.0, -200.0])
+    values = reference + torch.tensor([2.0, 1.0])
+    assert largest_difference(values, reference) == pytest.approx(2 / 200)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--model", "vgg"), "choose from"),
+        (("--model", "all", "--explain"), "not allowed with argument"),
         (("--seeds", "0,1"), "--seeds belongs to --model all"),
     ],
 )

@@ -24,8 +24,9 @@ from common.metrics import accuracy
 from common.pictures import as_mnist_digit, read_digit
 from common.rows import Row
 from common.training import predict, train_one_epoch
-from mnist_mlp import Network, load_digits, main, train
+from mnist_mlp import Network, decode, load_digits, main, open_folder, train
 from reports import mnist_mlp as report
+from reports import mnist_mlp_questions as questions
 from tests.conftest import Call, make_run, numbers, read_summary
 from tests.drawings import FONTS, font_digit, pen_digit, photographs
 
@@ -117,6 +118,14 @@ def test_folder_and_archives_hold_the_same_digits(limit: int | None, tmp_path: P
     for ours, theirs in zip(loaded["folder"][2], loaded["tensor"][2], strict=True):
         assert torch.equal(ours[0], theirs[0]), "the document's batches, pixel for pixel"
         assert torch.equal(ours[1], theirs[1])
+    with make_run(tmp_path / "run") as run:
+        report.folder_names(run, *loaded["folder"][:2])
+        assert run.metrics == {"labels_not_folder_names": 0}
+        # A label is the place of the folder's name among the names, not the name itself.
+        shutil.rmtree(tmp_path / "MNIST" / "png" / "train" / "0")
+        others = decode(open_folder(tmp_path / "MNIST" / "png" / "train", limit))
+        report.folder_names(run, others)
+        assert run.metrics == {"labels_not_folder_names": len(others)}
 
 
 @pytest.fixture
@@ -137,7 +146,8 @@ def test_both_sources_give_the_same_results(tmp_path: Path, call: Call) -> None:
         shown.append([line for line in out.splitlines() if line.startswith("batch ")])
         rows = rows_of(folder / "errors.csv")
         errors.append([(row["prediction"], row["truth"], row["confidence"]) for row in rows])
-    assert numbers(tmp_path / "folder") == numbers(tmp_path / "tensor")
+    only_of_files = {"labels_not_folder_names": 0}
+    assert numbers(tmp_path / "folder") == {**numbers(tmp_path / "tensor"), **only_of_files}
     assert len(shown[0]) == 3
     assert shown[0] == shown[1], "the first batches come in the same order"
     assert errors[0]
@@ -168,6 +178,35 @@ def test_the_story_leaves_a_complete_run(finished: Path) -> None:
     found = summary["metrics"]
     assert found["test_accuracy"] > 0.6, "chance is 0.1"
     assert found["test_accuracy"] == float(rows[1]["test_accuracy"]), "saved after the last epoch"
+    assert (found["saved_difference"], found["argmax_not_most_probable"]) == (0, 0)
+    assert (found["batch_numbers"], found["flattened_numbers"]) == (5 * 784, 784)
+    single = [float(row["loss_at_batch_100"]) for row in rows]
+    assert found["batch_loss_rises"] == (single[1] > single[0])
+    assert found["loss_rises"] == 0
+
+
+@pytest.mark.usefixtures("empty_figures")
+def test_a_loss_that_rises_once_is_not_smaller_and_smaller(tmp_path: Path) -> None:
+    """4.3 fails where the last epoch's loss is below the first's, but not every epoch's."""
+    (claim,) = (claim for claim in report.CLAIMS if claim.id == "4.3")
+    for losses, rises in (([3.0, 2.0, 1.0], 0), ([3.0, 1.0, 2.0], 1), ([1.0, 1.0], 0)):
+        with make_run(tmp_path / "run", overwrite=True) as run:
+            for epoch, loss in enumerate(losses, 1):
+                shares = {"train_accuracy": 0.5, "test_loss": 1.0, "test_accuracy": 0.5}
+                run.history.append({"epoch": epoch, "seconds": 1.0, "train_loss": loss, **shares})
+            report.training(run, 50)
+        assert run.metrics["loss_rises"] == rises
+        assert claim.bound.holds(rises) == (rises == 0)
+
+
+def test_another_network_than_the_trained_one_is_noticed(tmp_path: Path) -> None:
+    logits, labels = torch.tensor([[2.0, 0.0], [1.0, 3.0]]), torch.tensor([0, 0])
+    by_hand = (np.log1p(np.exp(-2)) + np.log1p(np.exp(2))) / 2
+    with make_run(tmp_path) as run:
+        for recorded, difference in ((by_hand, 0.0), (by_hand + 0.25, 0.25)):
+            run.history = [{"epoch": 1, "test_loss": recorded}]
+            report.saved_network(run, labels, logits)
+            assert run.metrics["saved_difference"] == pytest.approx(difference, abs=1e-6)
 
 
 def test_the_errors_are_those_of_the_saved_network(finished: Path) -> None:
@@ -198,13 +237,19 @@ def test_a_resumed_run_equals_one_that_was_not(
 ) -> None:
     whole, parts = tmp_path / "whole", shutil.copytree(finished, tmp_path / "parts")
     longer = (*SMALL, "--epochs", 3)
-    _, out, _ = call(main, *longer, "--out-dir", whole)
+    _, out, _ = call(main, *longer, "--show-errors", "--out-dir", whole)
     code, _, err = call(main, *longer, "--out-dir", parts, "--resume")
     assert (code, err) == (0, "")
     assert numbers(parts) == numbers(whole)
     ending = " ".join(out.split()).rpartition("Your network classified ")[2]
     assert "of 700 unseen images correctly" in ending
     assert "python mnist_mlp.py --predict my_digit.jpg --weights" in ending
+    printed = [line for line in out.splitlines() if line.startswith("prediction ")]
+    rows = rows_of(whole / "errors.csv")
+    rows.sort(key=lambda row: (row["truth"], int(row["path"].split()[-1])))
+    words = "prediction {prediction}, truth {truth}: {path}"
+    assert printed == [words.format(**row) for row in rows], "every error, as the test set has them"
+    assert len(printed) > report.MISTAKES_SHOWN
 
 
 def test_the_command_for_own_images_names_the_network_where_it_must() -> None:
@@ -249,7 +294,10 @@ def test_widths(tmp_path: Path, call: Call) -> None:
     assert (tmp_path / "widths.png").exists()
     state = torch.load(tmp_path / "width-8-seed2" / "mnist.pth", weights_only=True)
     assert state["layer1.weight"].shape == (8, 784)
-    assert numbers(tmp_path)["width_spread"] > 0
+    found = numbers(tmp_path)
+    means = [found[f"accuracy_width_{width}"] for width in (8, 64)]
+    assert found["width_spread"] == pytest.approx(abs(means[1] - means[0]))
+    assert found["width_spread"] > 0
     assert f"{784 * 8 + 8 + 8 * 10 + 10:,}" in out
 
 
@@ -264,9 +312,7 @@ def test_explain_answers_with_numbers(tmp_path: Path, call: Call) -> None:
     assert nowhere == before, "no pixel is negative"
     assert found["softmax_sum_error"] < 1e-6
     verdicts = {claim["id"]: claim["verdict"] for claim in read_summary(tmp_path)["claims"]}
-    assert [verdicts[claim] for claim in ("4.7a", "4.7b", "4.7c")] == [
-        "reproduced", "reproduced", "not reproduced"
-    ]  # fmt: skip
+    assert {verdicts[claim] for claim in ("4.7a", "4.7b", "4.7c")} == {"reproduced"}
     assert out.startswith("ReLU nowhere: epoch 1/2"), "a line for each of the eight epochs"
     words = " ".join(out.split())
     assert "weight.grad is None" in words
@@ -274,6 +320,18 @@ def test_explain_answers_with_numbers(tmp_path: Path, call: Call) -> None:
     assert "confident, right 0.0007 -0.0007" in words
     assert "undecided 1.0986 -0.6667" in words
     assert "confident, wrong 8.0007 -0.9997" in words
+    assert "those with weights: 2." in words
+    assert "that leaves 1." in words
+
+
+def test_layers_are_counted_in_the_network(tmp_path: Path) -> None:
+    """A network with one more layer has three of those that the document calls hidden."""
+    deeper = nn.Sequential(
+        nn.Flatten(), nn.Linear(784, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 10)
+    )
+    with make_run(tmp_path) as run:
+        questions.softmax(run, deeper, torch.rand(3, 1, 28, 28), torch.tensor([1, 2, 3]))
+    assert run.metrics["hidden_layers"] == 3
 
 
 # Your own images
@@ -372,6 +430,7 @@ def test_predict_refuses_in_one_line(
         (("good.png",), ("--weights", "nowhere.pth"), no_file),
         (("good.png",), ("--weights", "text.png"), "text.png holds no network of mnist_mlp.py"),
         (("good.png",), ("--explain",), "not allowed with argument"),
+        (("good.png",), ("--show-errors",), "not allowed with argument"),
     ):
         assert words in refused(main, "--weights", weights, *extra, "--predict", *files)
 

@@ -1,0 +1,71 @@
+"""Document 1's statements, and the bounds that decide on them."""
+
+from __future__ import annotations
+
+from common.bounds import about, above, at_least, at_most, below
+from common.claims import Claim, OneOf
+
+# Three seeds of the same network differ by so much after as many epochs: less shows nothing.
+SEED_SPREAD = 0.05
+UPDATES = 80  # of five epochs on 1,000 lines, in batches of 64
+
+# The options of the runs that test the claims: on the first draft and the learning rates, on the
+# final run, and on what each repair is worth. Of its final run the document states the epochs and
+# the learning rate. It leaves open on how many lines: 1,000 (its last count) and 10,000 may judge.
+# Whether a batch's squared errors are summed or averaged has claims of its own each.
+DOCUMENT = {"image_size": 128, "limit": None, "precision": "fp32"}
+FINAL_RUN = {**DOCUMENT, "epochs": 500, "batch_size": 64, "lr": 0.001,
+             "lines": OneOf((1_000, 10_000))}  # fmt: skip
+SUMMED, AVERAGED = {**FINAL_RUN, "loss": "sum"}, {**FINAL_RUN, "loss": "mean"}
+ABLATION = {**DOCUMENT, "ablation": True}
+
+CLAIMS = (
+    Claim("1.4a", "first draft, 100 lines, 1 epoch: median error of an unseen coordinate ÷ that of "
+          "always answering the mean", "very bad",
+          "draft_100_error_to_mean_answer", above(1), "{:.2f}×", DOCUMENT),
+    Claim("1.4b", "first draft, 1,000 lines: first update with weights that are NaN",
+          "after a few rounds", "draft_1000_nan_at_update", at_most(UPDATES), "{:.0f}", DOCUMENT),
+    Claim("1.4c", "growth of its largest weight per update, in the three updates before",
+          "exponential", "draft_1000_growth", at_least(2), "{:.2g}×", DOCUMENT),
+    Claim("1.6a", "first draft, only its ends ÷ 128: updates with finite weights, of 80",
+          "divide by 128 to avoid exploding gradients",
+          "explosion_ends_as_fractions_finite_updates", at_least(UPDATES), "{:.0f}",
+          DOCUMENT, every_seed=True),
+    Claim("1.6b", "first draft, only its ends ÷ 128: largest gradient ÷ that of the first update",
+          "divide by 128 to avoid exploding gradients",
+          "explosion_ends_as_fractions_gradient_growth", at_most(10), "{:.2f}×",
+          DOCUMENT, every_seed=True),
+    Claim("1.8a", "learning rate 0.1, after 5 epochs: share of outputs at 0 or 1", "either 1 or 0",
+          "saturated_lr_0.1", at_least(0.5), "{:.1%}", DOCUMENT),
+    Claim("1.8b", "learning rate 0.01, after 5 epochs: share of outputs at 0 or 1",
+          "the same, but later", "saturated_lr_0.01", at_least(0.5), "{:.1%}", DOCUMENT),
+    Claim("1.8c", "learning rate 0.001, after 5 epochs: share of outputs at 0 or 1",
+          "not really 1 or 0", "saturated_lr_0.001", at_most(0.05), "{:.1%}", DOCUMENT),
+    Claim("1.8d", "learning rate 0.001: share of batches whose mean output rose",
+          "rise after one batch, fall after the next",
+          "rising_lr_0.001", about(0.5, 0.4), "{:.0%}", DOCUMENT),
+    Claim("1.9a", "final run, errors summed, training lines: coordinates within 2 px", "> 94%",
+          "train_summed_within_2", above(0.94), "{:.1%}", SUMMED),
+    Claim("1.9b", "final run, errors summed, unseen lines: coordinates within 2 px", "> 94%",
+          "unseen_summed_within_2", above(0.94), "{:.1%}", SUMMED),
+    Claim("1.9c", "final run, errors averaged, training lines: coordinates within 2 px", "> 94%",
+          "train_averaged_within_2", above(0.94), "{:.1%}", AVERAGED),
+    Claim("1.9d", "final run, errors averaged, unseen lines: coordinates within 2 px", "> 94%",
+          "unseen_averaged_within_2", above(0.94), "{:.1%}", AVERAGED),
+    Claim("1.10a", "no activations: relative difference from one linear map",
+          "one big linear function",
+          "draft_nonlinearity", below(1e-4), "{:.1e}", DOCUMENT),
+    Claim("1.10b", "no activations: change of the unseen coordinates within 10 px",
+          "cannot show a non-linear relation",
+          "ablation_no_relu", below(-SEED_SPREAD), "{:+.1f} points", ABLATION),
+    Claim("1.10c", "ends in any order, same loss: change of the unseen coordinates within 10 px",
+          "ordered ends may train faster",
+          "ablation_any_order", below(-SEED_SPREAD), "{:+.1f} points", ABLATION),
+    Claim("1.10d", "dropout: change of the unseen coordinates within 10 px", "may hurt learning",
+          "ablation_dropout", below(-SEED_SPREAD), "{:+.1f} points", ABLATION),
+    Claim("1.10e", "ends in any order, a loss that accepts either: epochs to 80% of the unseen "
+          "coordinates within 10 px ÷ those of ordered ends", "ordered ends may train faster",
+          "slowdown_any_order_own_loss", above(1), "{:.2f}×", ABLATION, every_seed=True),
+    Claim("1.10f", "dropout: epochs to that goal ÷ those without", "may hurt learning",
+          "slowdown_dropout", above(1), "{:.2f}×", ABLATION, every_seed=True),
+)  # fmt: skip
