@@ -88,12 +88,12 @@ class Experiment:
 EXPERIMENTS = {  # about equally long on two cores
     "all samples": Experiment(60_000, 0.5, 190),
     "one sample": Experiment(1, 0.003, 60_000),
-    "64 samples": Experiment(64, 0.03, 35_000),
+    "64 samples": Experiment(64, 0.01, 35_000),
 }
 CONVERGING = {  # with --converge, eight times as long
     "all samples": Experiment(60_000, 0.5, 1_520),
     "one sample": Experiment(1, 0.003, 480_000),
-    "64 samples": Experiment(64, 0.03, 280_000),
+    "64 samples": Experiment(64, 0.01, 280_000),
 }
 GOALS = (0.35, 0.1)  # losses over all training images: how long does each way take to reach them?
 
@@ -128,7 +128,7 @@ def descend(run: Run, name: str, experiment: Experiment, training: Digits, test:
         durations.append(read_clock(run.device) - start)
         samples += len(labels)
         if update in evaluated:
-            row = {"updates": update, "samples": samples}
+            row: Row = {"updates": update, "samples": samples}
             row |= evaluate(model, [(training.images, training.labels)], {"loss": loss_function})
             row["test_accuracy"] = accuracy_on(model, [(test.images, test.labels)])
             descent.history.append(row)

@@ -12,7 +12,7 @@ import numpy as np
 from common.figures import legend_below, new_figure, save_figure, use_log_scale
 from common.rows import Row, write_rows
 from common.runs import Run
-from common.terminal import print_table
+from common.terminal import print_table, say
 
 if TYPE_CHECKING:
     from gradient_demo import Experiment
@@ -84,17 +84,21 @@ def to_the_goals(
     """Prints what each training needed until the loss over all training images was a goal's."""
     rows = []
     for goal in goals:
+        if all(row["loss"] > goal for history in histories.values() for row in history):
+            say(f"No training reached a loss of {goal}.")
+            continue
         for name, history in histories.items():
             needed = first_at(goal, history)
             rows.append([
                 f"{goal}", name, shown(needed["seconds"], "{:.2f}"),
                 shown(needed["updates"], "{:,.0f}"), shown(needed["samples"] / images, "{:.2f}"),
             ])  # fmt: skip
-    print_table(
-        "What it takes until the loss over all training images is this low",
-        ["loss", "update with", "seconds", "updates", "epochs"],
-        rows,
-    )
+    if rows:
+        print_table(
+            "What it takes until the loss over all training images is this low",
+            ["loss", "update with", "seconds", "updates", "epochs"],
+            rows,
+        )
     full, single, mini = (first_at(goals[-1], history) for history in histories.values())
     run.metrics |= {
         "full_time": full["seconds"] / mini["seconds"],

@@ -112,8 +112,8 @@ def final_run(run: Run, training_errors: Tensor, found: Tensor, unseen: Lines) -
     """
     reading = {"sum": "summed", "mean": "averaged"}[run.options.loss]
     for part in ("train", "unseen"):
-        scores = number(run, f"{part}_coordinates_within_2")
-        run.metrics[f"{part}_{reading}_within_2"] = scores
+        share = number(run, f"{part}_coordinates_within_2")
+        run.metrics[f"{part}_{reading}_{run.options.lines}_within_2"] = share
     print_scores(run)
     learning_curves(run.history, run)
     figure, (axes,) = new_figure("How far off is a coordinate, on training and on unseen lines?")
@@ -186,6 +186,7 @@ def learning_curves(history: Sequence[Row], run: Run) -> None:
             "mean": "mean squared error of a number"}[run.options.loss]  # fmt: skip
     draw_curves(panels[0], history, loss, y_label=f"loss ({unit})")
     use_log_scale(panels[0])
+    panels[0].legend(loc="lower left", fontsize=8)
     for panel, pixels in zip(panels[1:], (10, 2), strict=True):
         columns = {
             f"{part}_coordinates_within_{pixels}": f"{name} lines"
@@ -194,6 +195,7 @@ def learning_curves(history: Sequence[Row], run: Run) -> None:
         draw_curves(panel, history, columns, y_label=f"coordinates within {pixels} px (%)",
                     percent=True)  # fmt: skip
         panel.set_ylim(-3, 103)
+        panel.legend(loc="upper left")
     save_figure(figure, run.file("learning_curves.png"))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.bounds import about, above, at_least, at_most, below
-from common.claims import Claim, OneOf
+from common.claims import Claim
 
 # Three seeds of the same network differ by so much after as many epochs: less shows nothing.
 SEED_SPREAD = 0.05
@@ -11,12 +11,13 @@ UPDATES = 80  # of five epochs on 1,000 lines, in batches of 64
 
 # The options of the runs that test the claims: on the first draft and the learning rates, on the
 # final run, and on what each repair is worth. Of its final run the document states the epochs and
-# the learning rate. It leaves open on how many lines: 1,000 (its last count) and 10,000 may judge.
-# Whether a batch's squared errors are summed or averaged has claims of its own each.
+# the learning rate. It leaves open on how many lines, and its MSELoss averages where ours sums: so
+# there are three readings, with a claim each for training and for unseen lines.
 DOCUMENT = {"image_size": 128, "limit": None, "precision": "fp32"}
-FINAL_RUN = {**DOCUMENT, "epochs": 500, "batch_size": 64, "lr": 0.001,
-             "lines": OneOf((1_000, 10_000))}  # fmt: skip
-SUMMED, AVERAGED = {**FINAL_RUN, "loss": "sum"}, {**FINAL_RUN, "loss": "mean"}
+FINAL_RUN = {**DOCUMENT, "epochs": 500, "batch_size": 64, "lr": 0.001}
+OURS = {**FINAL_RUN, "lines": 10_000, "loss": "sum"}
+LITERAL = {**FINAL_RUN, "lines": 1_000, "loss": "mean"}
+BETWEEN = {**FINAL_RUN, "lines": 1_000, "loss": "sum"}
 ABLATION = {**DOCUMENT, "ablation": True}
 
 CLAIMS = (
@@ -44,14 +45,18 @@ CLAIMS = (
     Claim("1.8d", "learning rate 0.001: share of batches whose mean output rose",
           "rise after one batch, fall after the next",
           "rising_lr_0.001", about(0.5, 0.4), "{:.0%}", DOCUMENT),
-    Claim("1.9a", "final run, errors summed, training lines: coordinates within 2 px", "> 94%",
-          "train_summed_within_2", above(0.94), "{:.1%}", SUMMED),
-    Claim("1.9b", "final run, errors summed, unseen lines: coordinates within 2 px", "> 94%",
-          "unseen_summed_within_2", above(0.94), "{:.1%}", SUMMED),
-    Claim("1.9c", "final run, errors averaged, training lines: coordinates within 2 px", "> 94%",
-          "train_averaged_within_2", above(0.94), "{:.1%}", AVERAGED),
-    Claim("1.9d", "final run, errors averaged, unseen lines: coordinates within 2 px", "> 94%",
-          "unseen_averaged_within_2", above(0.94), "{:.1%}", AVERAGED),
+    Claim("1.9a", "final run, errors summed, 10,000 lines: training coordinates within 2 px",
+          "> 94%", "train_summed_10000_within_2", above(0.94), "{:.1%}", OURS),
+    Claim("1.9b", "final run, errors summed, 10,000 lines: unseen coordinates within 2 px",
+          "> 94%", "unseen_summed_10000_within_2", above(0.94), "{:.1%}", OURS),
+    Claim("1.9c", "final run, errors averaged, 1,000 lines: training coordinates within 2 px",
+          "> 94%", "train_averaged_1000_within_2", above(0.94), "{:.1%}", LITERAL),
+    Claim("1.9d", "final run, errors averaged, 1,000 lines: unseen coordinates within 2 px",
+          "> 94%", "unseen_averaged_1000_within_2", above(0.94), "{:.1%}", LITERAL),
+    Claim("1.9e", "final run, errors summed, 1,000 lines: training coordinates within 2 px",
+          "> 94%", "train_summed_1000_within_2", above(0.94), "{:.1%}", BETWEEN),
+    Claim("1.9f", "final run, errors summed, 1,000 lines: unseen coordinates within 2 px",
+          "> 94%", "unseen_summed_1000_within_2", above(0.94), "{:.1%}", BETWEEN),
     Claim("1.10a", "no activations: relative difference from one linear map",
           "one big linear function",
           "draft_nonlinearity", below(1e-4), "{:.1e}", DOCUMENT),
