@@ -166,6 +166,12 @@ def test_three_descents_compared_by_hand(tmp_path: Path) -> None:
     assert (tmp_path / "descent.png").exists()
 
 
+def test_the_last_rise_of_the_test_accuracy_leaves_out_a_single_jump() -> None:
+    shares = [0.1, 0.2, 0.3, 0.9, 0.2, 0.91, 0.93, 0.1, 0.94]
+    rows = [{"updates": n + 1.0, "test_accuracy": share} for n, share in enumerate(shares)]
+    assert descent_report.last_rise(rows) == pytest.approx(0.93 - 0.9)
+
+
 def verdict_of(name: str, metric: str, value: float) -> str:
     (claim,) = (claim for claim in report.CLAIMS if claim.id == name)
     assert claim.metric == metric
