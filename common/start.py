@@ -16,7 +16,7 @@ from common.runs import Run
 from common.terminal import say
 
 # Options that say where and how a run is started, not what it computes.
-NOT_COMPARED = {"out_dir", "overwrite", "resume", "epochs", "jobs"}
+NOT_COMPARED = {"out_dir", "overwrite", "resume", "epochs", "jobs", "show_errors"}
 
 
 def start_run(
