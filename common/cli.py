@@ -5,19 +5,51 @@ from __future__ import annotations
 import argparse
 import difflib
 import functools
-import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from common.errors import RunError, UsageError
+from common.config import read_options
+from common.errors import RunError, Terminated, UsageError
+from common.terminal import patient_output
 
 PROJECT = Path(__file__).resolve().parent.parent
+# Options that a continued run does not take over: how it is started, not what it computes.
+NOT_CONTINUED = ("help", "out_dir", "overwrite", "resume", "jobs")
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with the nearest flag where one was mistyped."""
+    """A parser whose errors are one line, with the nearest flag where one was mistyped.
+
+    With `--resume` and `--out-dir` the options of the run there are the defaults.
+    """
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        arguments = sys.argv[1:] if args is None else list(args)
+        self.set_defaults(**self._options_of_the_run(arguments))
+        return super().parse_args(arguments, namespace)
+
+    def _options_of_the_run(self, arguments: Sequence[str]) -> dict[str, Any]:
+        """What `config.json` says of the run that is to be continued; nothing without one."""
+        finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        finder.add_argument("--resume", action="store_true")
+        finder.add_argument("--out-dir", type=Path)
+        try:
+            found, _ = finder.parse_known_args(arguments)
+        except argparse.ArgumentError:
+            return {}
+        before = read_options(found.out_dir) if found.resume and found.out_dir else None
+        options: dict[str, Any] = {}
+        for action in self._actions:
+            if before is None or action.dest not in before or action.dest in NOT_CONTINUED:
+                continue
+            value = before[action.dest]
+            if action.type is not None and value is not None:  # a text is checked like a flag's
+                parts = value if isinstance(value, list) else [value]
+                value = ",".join(map(str, parts))
+            options[action.dest] = value
+        return options
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}{self._suggestion(message)} (see --help)\n")
@@ -73,8 +105,9 @@ def existing_folder(text: str) -> Path:
     return folder
 
 
+# Up to the largest float32, which is what weights are.
 positive_number = _number(
-    float, lambda value: math.isfinite(value) and value > 0, "a finite number above 0"
+    float, lambda value: 0 < value < 3.4e38, "a finite number above 0 and below 3.4e38"
 )
 
 
@@ -136,18 +169,22 @@ def guarded(main: Callable[[Sequence[str] | None], None]) -> Callable[..., None]
     """Turns what `main` raises into one line on standard error and an exit code.
 
     2: something the user gave cannot work. 1: the world failed (a full disk, a vanished folder, a
-    training that diverged). 130: interrupted. A defect of the program itself keeps its traceback.
+    training that diverged). 130: interrupted, 143: asked to stop. A defect of the program itself
+    keeps its traceback.
     """
 
     @functools.wraps(main)
     def guard(argv: Sequence[str] | None = None) -> None:
         script = Path(main.__globals__["__file__"]).name
         try:
-            main(argv)
+            with patient_output():
+                main(argv)
         except UsageError as error:
             _stop(f"{script}: error: {error}", 2)
         except (RunError, OSError, MemoryError) as error:
             _stop(f"{script}: error: {error or type(error).__name__}", 1)
+        except Terminated as request:
+            _stop(f"{script}: stopped{request}", 143)
         except KeyboardInterrupt as interruption:
             _stop(f"{script}: interrupted{interruption}", 130)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import socket
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from common.errors import RunError, UsageError
 
 SOURCES: dict[str, type[MNIST]] = {"MNIST": MNIST, "FashionMNIST": FashionMNIST}
 Transform = Callable[[Tensor], Tensor]
+STALL_SECONDS = 30.0  # a mirror that is silent for so long is left for the next one
 
 
 class InMemoryDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -163,10 +166,14 @@ def _fetch(mirrors: Sequence[str], path: Path, md5: str) -> bytes:
 
 
 def _try_download(url: str, folder: Path, md5: str) -> bytes | None:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL_SECONDS)
     try:
         download_url(url, folder, md5=md5)
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, HTTPException):
         return None
+    finally:
+        socket.setdefaulttimeout(before)
     return _read_verified(folder / url.rsplit("/", 1)[1], md5)
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -72,29 +73,38 @@ class RunFolder:
 def read_manifest(folder: Path) -> tuple[str | None, list[str]]:
     """The script that wrote the run in a folder (None where there is no run), and what it wrote.
 
-    Raises UsageError for a run of another version's format.
+    A damaged line names nothing; where it is the first, `config.json` names the script. Raises
+    UsageError for a run of another version's format.
     """
     try:
-        first, *rest = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
-        head = json.loads(first)
-        names = [_parsed(line) for line in rest]
-        script, written = head["script"], head["format"]
-    except (OSError, ValueError, KeyError, TypeError):
+        lines = (folder / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
         return None, []
-    if written != FORMAT:
+    head = _parsed(lines[0]) if lines else None
+    if not isinstance(head, dict) or not isinstance(head.get("script"), str):
+        head = {"script": _script_in_config(folder), "format": FORMAT}
+    if head.get("format") != FORMAT:
         raise UsageError(f"--out-dir {folder} holds a run of another version; name another folder")
+    names = [name for name in map(_parsed, lines[1:]) if isinstance(name, str)]
     # A name is one step below the folder, whatever a damaged manifest says.
-    inside = [name for name in names if name and Path(name).name == name and name != ".."]
-    return str(script), inside
+    inside = [name for name in names if Path(name).name == name and name not in ("", "..")]
+    return head["script"], inside
 
 
-def _parsed(line: str) -> str | None:
+def _script_in_config(folder: Path) -> str | None:
+    try:
+        script = json.loads((folder / "config.json").read_text(encoding="utf-8"))["script"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return script if isinstance(script, str) else None
+
+
+def _parsed(line: str) -> Any:
     """A manifest's line; None for one that was cut off while it was written."""
     try:
-        name = json.loads(line)
+        return json.loads(line)
     except ValueError:
         return None
-    return name if isinstance(name, str) else None
 
 
 def check_is_ours(folder: Path, script: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from common.config import as_json, environment, read_options, write_json
 from common.device import configure_numerics, resolve_precision, seed_everything, select_device
 from common.errors import UsageError
 from common.folders import RunFolder, check_is_ours, check_writable, delete_run, new_folder
-from common.runs import Run
+from common.runs import Run, in_shell
 from common.terminal import say
 
 # Options that say where and how a run is started, not what it computes.
@@ -48,17 +47,25 @@ def start_run(
     elif holds_a_run:
         _check_can_replace(folder.path, options)
 
-    run = Run(folder, options, arguments, device, dtype)
+    run = Run(folder, options, device, dtype)
+    run.command = _from_here(Path(script_file))
     folder.start()
     run.hold_lock()
     if holds_a_run and not options.resume:
         delete_run(folder.path, script)
         folder.start()
-    command = shlex.join(["python", script, *arguments])
+    command = f"python {in_shell([run.command, *arguments])}"
     config = {"script": script, "command": command, "options": as_json(vars(options))}
     write_json(run.file("config.json"), config)
     write_json(run.file("environment.json"), environment(device, options.seed))
     return run
+
+
+def _from_here(script: Path) -> str:
+    """The script's path as it is written in the current folder."""
+    script = script.resolve()
+    here = Path.cwd()
+    return str(script.relative_to(here)) if script.is_relative_to(here) else str(script)
 
 
 def _chosen_folder(script: str, options: argparse.Namespace) -> Path:
