@@ -143,7 +143,8 @@ def _fetch(mirrors: Sequence[str], path: Path, md5: str) -> bytes:
     """Downloads an archive beside its place and moves it there whole, one process at a time."""
     wrong = "is damaged" if path.exists() else "is missing"
     print(f"{path} {wrong}; fetching it")
-    lock = path.with_name(f".{path.name}.lock")
+    # In the machine's own folder for such files: the data sets' folder may be a network's.
+    lock = Path(tempfile.gettempdir()) / f"{path.name}.{_short(str(path.resolve()))}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock), tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -163,6 +164,10 @@ def _fetch(mirrors: Sequence[str], path: Path, md5: str) -> bytes:
             "put the official archive there (data/README.md)"
         )
     return content
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _try_download(url: str, folder: Path, md5: str) -> bytes | None:

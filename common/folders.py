@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +29,7 @@ class RunFolder:
         self.path, self.script = path, script
         self._lock: FileLock | None = None
         self._named: set[str] = set()
+        self.made: list[Path] = []  # folders that this run has made, innermost first
 
     def __getstate__(self) -> dict[str, object]:
         """For another process, which has to take the lock itself."""
@@ -42,6 +42,15 @@ class RunFolder:
         if not manifest.exists():
             write_text(manifest, json.dumps({"script": self.script, "format": FORMAT}) + "\n")
         self._named = set(read_manifest(self.path)[1])
+
+    def discard(self) -> None:
+        """Deletes the run again, which failed before it had done anything, and empty folders."""
+        delete_run(self.path, self.script)
+        (self.path / LOCK).unlink(missing_ok=True)
+        for folder in self.made:
+            if any(folder.iterdir()):
+                return
+            folder.rmdir()
 
     def file(self, name: str) -> Path:
         """The path of a file or subfolder in this folder, named in the manifest from now on."""
@@ -175,22 +184,3 @@ def _leftovers(path: Path) -> list[Path]:
     """What a killed process left of a file that it was writing (see `checkpoint.write_whole`)."""
     pattern = re.compile(re.escape(f".{path.name}.") + r"\d+")
     return [other for other in path.parent.iterdir() if pattern.fullmatch(other.name)]
-
-
-def new_folder(script: str, seed: int) -> Path:
-    """A new folder `runs/<script>/<time>-seed<seed>` in the current folder."""
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
-    parent = Path("runs") / Path(script).stem
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        for number in range(1, 1000):  # several runs may start in one second
-            folder = parent / (name if number == 1 else f"{name}-{number}")
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
-            return folder
-    except OSError as error:
-        message = f"{parent} cannot be written ({error.strerror}); name a folder with --out-dir"
-        raise UsageError(message) from None
-    raise UsageError(f"{parent} holds a thousand runs of this second; name one with --out-dir")

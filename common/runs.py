@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from common.claims import Claim, judge, print_claims
 from common.config import as_json, mean_or_none, read_options, write_json
 from common.epochs import Epochs
-from common.errors import UsageError
+from common.errors import RunError, UsageError
 from common.folders import RunFolder
 from common.rows import Row
 from common.terminal import say
@@ -46,6 +46,7 @@ class Run:
         self.run_folder, self.options = run_folder, options
         self.script = run_folder.script
         self.name = Path(self.script).stem
+        self.is_new = False  # whether the folder held no run before
         self.command = self.script  # as it is called from the current folder
         self.seed: int = options.seed
         self.resume: bool | None = options.resume
@@ -142,9 +143,14 @@ class Run:
         trace: TracebackType | None,
     ) -> None:
         self._held.close()
+        if isinstance(error, UsageError | RunError) and self.is_new and not self._has_trained():
+            self.run_folder.discard()
         if isinstance(error, KeyboardInterrupt) and self.resume is not None:
             parts = [self.command, "--out-dir", str(self.folder), "--resume"]
             raise type(error)(f"; continue with: python {in_shell(parts)}") from None
+
+    def _has_trained(self) -> bool:
+        return any(self.folder.rglob("metrics.csv"))
 
     def __getstate__(self) -> dict[str, object]:
         """For another process, which takes the folder's lock itself."""

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+import mnist_cnn
 from common.cli import PROJECT, guarded, make_parser
 from common.data import InMemoryDataset, make_loader
 from common.errors import Diverged, Terminated
@@ -130,3 +131,18 @@ def test_a_huge_loss_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         train(run, 1000)
     out = " ".join(capsys.readouterr().out.split())
     assert "training diverges at learning rate 1000 (largest weight" in out
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_start_that_fails_leaves_nothing(
+    given: bool, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "MNIST").mkdir(parents=True)
+    monkeypatch.setattr("common.data._try_download", lambda *_: None)
+    options = ("--data-dir", "data", *(("--out-dir", "a/b") if given else ()))
+    code, _, err = call(mnist_cnn.main, *options)
+    assert code == 1
+    assert "no mirror can be reached" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
