@@ -74,6 +74,9 @@ class RunFolder:
             message = f"--out-dir {self.path}: another run is writing there; name another folder"
             raise UsageError(message) from None
         try:
+            for name in self._named:  # what a killed process left
+                for path in _leftovers(self.path / name):
+                    path.unlink(missing_ok=True)
             yield
         finally:
             self._lock.release()
@@ -183,4 +186,5 @@ def _files_of(folder: Path, script: str) -> tuple[list[Path], list[Path]]:
 def _leftovers(path: Path) -> list[Path]:
     """What a killed process left of a file that it was writing (see `checkpoint.write_whole`)."""
     pattern = re.compile(re.escape(f".{path.name}.") + r"\d+")
-    return [other for other in path.parent.iterdir() if pattern.fullmatch(other.name)]
+    hidden = path.parent.glob(".*")
+    return [other for other in hidden if pattern.fullmatch(other.name)]
