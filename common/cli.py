@@ -3,63 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from common.config import read_options
 from common.errors import RunError, Terminated, UsageError
+from common.parser import make_parser as make_parser
 from common.terminal import patient_output
 
 PROJECT = Path(__file__).resolve().parent.parent
-# Options that a continued run does not take over: how it is started, not what it computes.
-NOT_CONTINUED = ("help", "out_dir", "overwrite", "resume", "jobs")
 
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with the nearest flag where one was mistyped.
-
-    With `--resume` and `--out-dir` the options of the run there are the defaults.
-    """
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        arguments = sys.argv[1:] if args is None else list(args)
-        self.set_defaults(**self._options_of_the_run(arguments))
-        return super().parse_args(arguments, namespace)
-
-    def _options_of_the_run(self, arguments: Sequence[str]) -> dict[str, Any]:
-        """What `config.json` says of the run that is to be continued; nothing without one."""
-        finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-        finder.add_argument("--resume", action="store_true")
-        finder.add_argument("--out-dir", type=Path)
-        try:
-            found, _ = finder.parse_known_args(arguments)
-        except argparse.ArgumentError:
-            return {}
-        before = read_options(found.out_dir) if found.resume and found.out_dir else None
-        options: dict[str, Any] = {}
-        for action in self._actions:
-            if before is None or action.dest not in before or action.dest in NOT_CONTINUED:
-                continue
-            value = before[action.dest]
-            if action.type is not None and value is not None:  # a text is checked like a flag's
-                parts = value if isinstance(value, list) else [value]
-                value = ",".join(map(str, parts))
-            options[action.dest] = value
-        return options
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}{self._suggestion(message)} (see --help)\n")
-
-    def _suggestion(self, message: str) -> str:
-        if not message.startswith("unrecognized arguments: -"):
-            return ""
-        typo = message.split()[2].split("=")[0]
-        near = difflib.get_close_matches(typo, self._option_string_actions, n=1)
-        return f"; did you mean {near[0]}?" if near else ""
 
 
 def _number(kind: type, accepts: Callable[[Any], bool], accepted: str) -> Callable[[str], Any]:
@@ -97,27 +52,28 @@ def whole_numbers(at_least: int, at_most: int = 2**63 - 1) -> Callable[[str], tu
 
 def existing_folder(text: str) -> Path:
     """An argparse type: a folder that is there; none is made for a mistyped name."""
-    folder = Path(text)
-    if not folder.is_dir():
+    try:
+        is_folder = bool(text) and Path(text).is_dir()
+    except (OSError, ValueError):  # too long a name, a character that no name can have
+        is_folder = False
+    if not is_folder:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no folder; name one that holds the data sets"
         )
-    return folder
+    return Path(text)
+
+
+def folder_name(text: str) -> Path:
+    """An argparse type: the name of a folder, which need not be there."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder's name")
+    return Path(text)
 
 
 # Up to the largest float32, which is what weights are.
 positive_number = _number(
     float, lambda value: 0 < value < 3.4e38, "a finite number above 0 and below 3.4e38"
 )
-
-
-def make_parser(docstring: str | None) -> argparse.ArgumentParser:
-    """A parser whose `--help` opens with the script's docstring; flags cannot be shortened."""
-    return OneLineParser(
-        description=docstring,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
 
 
 def add_shared_flags(
@@ -148,7 +104,7 @@ def add_run_flags(parser: argparse.ArgumentParser, *, resumable: bool = False) -
         help="cpu, cuda, cuda:1, mps …; auto, the default, uses a GPU if there is one")
     add("--limit", type=whole_number(1), metavar="N",
         help="train and test on at most N examples (default: all)")
-    add("--out-dir", type=Path, metavar="DIR",
+    add("--out-dir", type=folder_name, metavar="DIR",
         help="the run's folder (default: a new runs/<script>/<time>-seed<seed>)")
     add("--overwrite", action="store_true", help="replace the run that --out-dir holds")
     if resumable:
