@@ -26,6 +26,8 @@ Fashion-MNIST's 10,000 test images. Three things differ:
 
 from __future__ import annotations
 
+import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
+
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace

@@ -33,6 +33,8 @@ what the document says is judged after 5 epochs too.
 
 from __future__ import annotations
 
+import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
+
 import argparse
 import functools
 from collections.abc import Sequence
@@ -44,6 +46,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from common.checkpoint import load_weights
 from common.cli import guarded
 from common.data import InMemoryDataset, LabelledImages, load_images, make_loader
 from common.device import can_fuse, seed_everything
@@ -237,8 +240,7 @@ def load_result(job: Job, images: Tensor) -> Result:
     """The result of a finished job, with its hidden values for these images."""
     name, experiment = job.settings.name, job.settings.experiment
     network = make_network(experiment)
-    weights = torch.load(job.run.folder / "model.pt", map_location="cpu", weights_only=True)
-    network.load_state_dict(weights)
+    network.load_state_dict(load_weights(job.run.folder / "model.pt"))
     network.eval()
     with torch.inference_mode():
         hidden_values = network[:-1](make_inputs(experiment, images))  # N×1000

@@ -28,6 +28,8 @@ squared errors are summed, as their mean hardly learns at this rate.
 
 from __future__ import annotations
 
+import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
+
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -243,7 +245,8 @@ def train_watched(
     batches = lines.batches(experiment.batch_size, unit, run.seed)
     updates = draft.Updates(model, optimizer, len(batches), unit)
     for _ in range(experiment.epochs):
-        train_one_epoch(model, batches, loss_function, optimizer, after_step=updates.note)
+        train_one_epoch(model, batches, loss_function, optimizer, after_step=updates.note,
+                        may_diverge=True)
     return updates
 
 

@@ -23,6 +23,8 @@ there, ReLU comes after max-pooling and every epoch is scored on the test images
 
 from __future__ import annotations
 
+import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
+
 import argparse
 import copy
 from collections.abc import Sequence

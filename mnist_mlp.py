@@ -23,6 +23,8 @@ network. Here a file is named by its number in MNIST, and decoded only once.
 
 from __future__ import annotations
 
+import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
+
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,11 +36,12 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Grayscale, ToTensor
 
+from common.checkpoint import load_weights
 from common.cli import add_data_flag, add_shared_flags, guarded, make_parser, whole_numbers
 from common.data import LabelledImages, load_images, to_unit_range
 from common.device import autocast, can_fuse, seed_everything
 from common.errors import UsageError
-from common.image_folder import decode_images, export_image_folder
+from common.image_folder import check_images, decode_images, export_image_folder
 from common.metrics import accuracy
 from common.pictures import read_digit
 from common.rows import Row
@@ -68,7 +71,10 @@ def load_digits(options: Namespace) -> tuple[LabelledImages, LabelledImages, Dat
     order = torch.Generator().manual_seed(options.seed)
     # `train` makes the same batches from decoded images: these decode the files in every epoch.
     shown_batches = DataLoader(training_files, options.batch_size, shuffle=True, generator=order)
-    return decode(training_files), decode(test_files), shown_batches
+    training, test = decode(training_files), decode(test_files)
+    check_images(training, splits["train"])
+    check_images(test, splits["test"])
+    return training, test, shown_batches
 
 
 def open_folder(folder: Path, limit: int | None) -> ImageFolder:
@@ -149,16 +155,14 @@ def train(
 
 def load_network(path: Path) -> Network:
     """The network, of any width, whose weights are in a file; UsageError where there are none."""
+    weights = load_weights(path)
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
         model = Network(len(weights["layer1.bias"]))
         model.load_state_dict(weights)
-        return model
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-    except Exception:  # torch raises many types for what is not its file; all mean the same here
+    except (KeyError, RuntimeError, TypeError):
         problem = f"holds no network of mnist_mlp.py; --weights takes a {WEIGHTS} that it saved"
-    raise UsageError(f"{path} {problem}")
+        raise UsageError(f"{path} {problem}") from None
+    return model
 
 
 def answer(run: Run, test: LabelledImages) -> Tensor:

@@ -23,6 +23,8 @@ above 0). 2012 and 2013 train, 2014 chose 16 hidden units (of 8, 16, 32), rate
 
 from __future__ import annotations
 
+import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
+
 import argparse
 import copy
 from collections.abc import Callable, Sequence

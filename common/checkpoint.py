@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import torch
+from torch import Tensor
 
 from common.errors import UsageError
 
 FORMAT = 2
+PARTS: dict[str, Any] = {  # of a checkpoint, with their types
+    "script": str,
+    "history": list,
+    "model": dict,
+    "optimizer": dict,
+    "scheduler": dict | None,
+    "loader": Tensor | None,
+    "random": dict,
+}
+
+
+class Damaged(Exception):
+    """A file's content is not what was written."""
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -47,27 +62,67 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
     write_whole(path, lambda file: file.write(buffer.getbuffer()))
 
 
-def load_checkpoint(path: Path, script: str) -> dict[str, Any]:
-    """The checkpoint at `path`, on the CPU; runs no code from the file (`weights_only`).
+def load_tensors(path: Path) -> Any:
+    """What `save_tensors` or `torch.save` wrote, on the CPU; runs no code from the file.
 
-    Raises UsageError for a file that is no checkpoint, has another format than today's, or was
-    written by a script other than `script`.
+    Every byte is compared with the checksums in the file (torch's format is a ZIP archive; torch
+    itself does not compare them). Raises Damaged where one is wrong, or the file is cut off or no
+    such file; OSError where it cannot be read.
+    """
+    content = io.BytesIO(path.read_bytes())
+    try:
+        with zipfile.ZipFile(content) as archive:
+            if archive.testzip() is not None:
+                raise Damaged
+        content.seek(0)
+        return torch.load(content, map_location="cpu", weights_only=True)
+    except Exception:  # many types for what is no such archive; all mean the same here
+        raise Damaged from None
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """A saved model's tensors by name; UsageError where there are none, or one holds a NaN.
+
+    Whether they fit a network is for the network to say.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception:  # torch raises many types for what is not its archive; all mean the same here
+        weights = load_tensors(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror})") from None
+    except Damaged:
+        raise UsageError(f"{path} is damaged, or holds no trained weights") from None
+    if not isinstance(weights, dict) or not weights or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
+    ):
+        raise UsageError(f"{path} holds no trained weights")
+    for name, value in weights.items():
+        if not value.isfinite().all():
+            raise UsageError(f"{path}: the weights {name} are not finite numbers (NaN or infinite)")
+    return weights
+
+
+def load_checkpoint(path: Path, script: str) -> dict[str, Any]:
+    """The checkpoint at `path`, on the CPU.
+
+    Raises UsageError for a file that is damaged, is no checkpoint, has another format than today's,
+    or was written by a script other than `script`.
+    """
+    try:
+        state = load_tensors(path)
+    except Damaged:
         state = None
     if not isinstance(state, dict) or "format" not in state:
         raise UsageError(
-            f"{path} is not a checkpoint that {script} can read; name another --out-dir"
+            f"{path} is damaged or no checkpoint of {script}; --overwrite starts the run again"
         )
     if state["format"] != FORMAT:
         raise UsageError(
             f"{path} has checkpoint format {state['format']}, and {script} reads format {FORMAT}: "
             "it was written by another version; name another --out-dir"
         )
+    for name, kind in PARTS.items():
+        if not isinstance(state.get(name), kind):
+            raise UsageError(f"{path} is damaged ({name}); --overwrite starts the run again")
     if state["script"] != script:
         raise UsageError(
             f"{path} is a checkpoint of {state['script']}, not of {script}; name another --out-dir"
@@ -75,7 +130,7 @@ def load_checkpoint(path: Path, script: str) -> dict[str, Any]:
     return state
 
 
-def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+def random_state(device: torch.device) -> dict[str, Tensor]:
     """The state of torch's random number generators, on the CPU and on `device`."""
     state = {"cpu": torch.get_rng_state()}
     if device.type != "cpu":
@@ -83,7 +138,7 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
     return state
 
 
-def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None:
     """Restores what `random_state` returned."""
     torch.set_rng_state(state["cpu"])
     if device.type in state and device.type != "cpu":

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import functools
-import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from common.errors import RunError, UsageError
+from common.errors import RunError, Terminated, UsageError
+from common.parser import make_parser as make_parser
+from common.terminal import patient_output
 
 PROJECT = Path(__file__).resolve().parent.parent
 
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with the nearest flag where one was mistyped."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}{self._suggestion(message)} (see --help)\n")
-
-    def _suggestion(self, message: str) -> str:
-        if not message.startswith("unrecognized arguments: -"):
-            return ""
-        typo = message.split()[2].split("=")[0]
-        near = difflib.get_close_matches(typo, self._option_string_actions, n=1)
-        return f"; did you mean {near[0]}?" if near else ""
 
 
 def _number(kind: type, accepts: Callable[[Any], bool], accepted: str) -> Callable[[str], Any]:
@@ -65,26 +52,28 @@ def whole_numbers(at_least: int, at_most: int = 2**63 - 1) -> Callable[[str], tu
 
 def existing_folder(text: str) -> Path:
     """An argparse type: a folder that is there; none is made for a mistyped name."""
-    folder = Path(text)
-    if not folder.is_dir():
+    try:
+        is_folder = bool(text) and Path(text).is_dir()
+    except (OSError, ValueError):  # too long a name, a character that no name can have
+        is_folder = False
+    if not is_folder:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no folder; name one that holds the data sets"
         )
-    return folder
+    return Path(text)
 
 
+def folder_name(text: str) -> Path:
+    """An argparse type: the name of a folder, which need not be there."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder's name")
+    return Path(text)
+
+
+# Up to the largest float32, which is what weights are.
 positive_number = _number(
-    float, lambda value: math.isfinite(value) and value > 0, "a finite number above 0"
+    float, lambda value: 0 < value < 3.4e38, "a finite number above 0 and below 3.4e38"
 )
-
-
-def make_parser(docstring: str | None) -> argparse.ArgumentParser:
-    """A parser whose `--help` opens with the script's docstring; flags cannot be shortened."""
-    return OneLineParser(
-        description=docstring,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
 
 
 def add_shared_flags(
@@ -115,7 +104,7 @@ def add_run_flags(parser: argparse.ArgumentParser, *, resumable: bool = False) -
         help="cpu, cuda, cuda:1, mps …; auto, the default, uses a GPU if there is one")
     add("--limit", type=whole_number(1), metavar="N",
         help="train and test on at most N examples (default: all)")
-    add("--out-dir", type=Path, metavar="DIR",
+    add("--out-dir", type=folder_name, metavar="DIR",
         help="the run's folder (default: a new runs/<script>/<time>-seed<seed>)")
     add("--overwrite", action="store_true", help="replace the run that --out-dir holds")
     if resumable:
@@ -136,18 +125,22 @@ def guarded(main: Callable[[Sequence[str] | None], None]) -> Callable[..., None]
     """Turns what `main` raises into one line on standard error and an exit code.
 
     2: something the user gave cannot work. 1: the world failed (a full disk, a vanished folder, a
-    training that diverged). 130: interrupted. A defect of the program itself keeps its traceback.
+    training that diverged). 130: interrupted, 143: asked to stop. A defect of the program itself
+    keeps its traceback.
     """
 
     @functools.wraps(main)
     def guard(argv: Sequence[str] | None = None) -> None:
         script = Path(main.__globals__["__file__"]).name
         try:
-            main(argv)
+            with patient_output():
+                main(argv)
         except UsageError as error:
             _stop(f"{script}: error: {error}", 2)
         except (RunError, OSError, MemoryError) as error:
             _stop(f"{script}: error: {error or type(error).__name__}", 1)
+        except Terminated as request:
+            _stop(f"{script}: stopped{request}", 143)
         except KeyboardInterrupt as interruption:
             _stop(f"{script}: interrupted{interruption}", 130)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import socket
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from common.errors import RunError, UsageError
 
 SOURCES: dict[str, type[MNIST]] = {"MNIST": MNIST, "FashionMNIST": FashionMNIST}
 Transform = Callable[[Tensor], Tensor]
+STALL_SECONDS = 30.0  # a mirror that is silent for so long is left for the next one
 
 
 class InMemoryDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -139,22 +142,27 @@ def _read_verified(path: Path, md5: str) -> bytes | None:
 def _fetch(mirrors: Sequence[str], path: Path, md5: str) -> bytes:
     """Downloads an archive beside its place and moves it there whole, one process at a time."""
     wrong = "is damaged" if path.exists() else "is missing"
+    made = [folder for folder in path.parents if not folder.exists()]
     print(f"{path} {wrong}; fetching it")
-    lock = path.with_name(f".{path.name}.lock")
+    # In the machine's own folder for such files: the data sets' folder may be a network's.
+    lock = Path(tempfile.gettempdir()) / f"{path.name}.{_short(str(path.resolve()))}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock), tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        with FileLock(lock), tempfile.TemporaryDirectory(dir=path.parent) as beside:
             content = _read_verified(path, md5)  # another process may have fetched it meanwhile
             for mirror in mirrors:
                 if content is None:
-                    content = _try_download(mirror + path.name, Path(folder), md5)
+                    content = _try_download(mirror + path.name, Path(beside), md5)
                     if content is not None:
-                        (Path(folder) / path.name).replace(path)
+                        (Path(beside) / path.name).replace(path)
     except OSError as error:
         raise RunError(
             f"{path} {wrong} and {path.parent} cannot be written ({error.strerror})"
         ) from None
     if content is None:
+        for folder in made:
+            if not any(folder.iterdir()):
+                folder.rmdir()
         raise RunError(
             f"{path} {wrong} and no mirror can be reached; "
             "put the official archive there (data/README.md)"
@@ -162,11 +170,19 @@ def _fetch(mirrors: Sequence[str], path: Path, md5: str) -> bytes:
     return content
 
 
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
 def _try_download(url: str, folder: Path, md5: str) -> bytes | None:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL_SECONDS)
     try:
         download_url(url, folder, md5=md5)
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, HTTPException):
         return None
+    finally:
+        socket.setdefaulttimeout(before)
     return _read_verified(folder / url.rsplit("/", 1)[1], md5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 import torch
 
@@ -18,7 +19,7 @@ def select_device(name: str) -> torch.device:
         torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     )
     if name == "auto":
-        return accelerator or torch.device("cpu")
+        return _own_share_of(accelerator) if accelerator else torch.device("cpu")
     usable = "cpu" if accelerator is None else f"cpu or {accelerator.type}"
     try:
         device = torch.device(name)
@@ -26,11 +27,17 @@ def select_device(name: str) -> torch.device:
         # machine.
         if torch.ones(1, device=device).add(1).item() != 2:
             raise RuntimeError
-    except (RuntimeError, AssertionError, NotImplementedError, ValueError):
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError, ImportError):
         raise UsageError(
             f"--device {name}: no such device here; accepted: auto, {usable}"
         ) from None
     return device
+
+
+def _own_share_of(accelerator: torch.device) -> torch.device:
+    """One of several GPUs for each of torchrun's processes on this machine."""
+    place = int(os.environ.get("LOCAL_RANK", 0)) % torch.accelerator.device_count()
+    return torch.device(accelerator.type, place) if place else accelerator
 
 
 def seed_everything(seed: int) -> None:

@@ -20,17 +20,17 @@ from common.checkpoint import (
     restore_random_state,
     save_tensors,
 )
-from common.errors import Diverged, UsageError
-from common.rows import Row, append_row, write_rows
+from common.errors import UsageError
+from common.rows import Row, append_row, in_words, write_rows
 from common.terminal import progress_bar, say
-from common.training import device_of
+from common.training import device_of, diverged, largest_weight
 
 if TYPE_CHECKING:
     from common.runs import Run
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 10.0
-PARTS = ("train", "val", "validation", "test", "unseen")  # of the data, before a number's name
+TOO_LARGE = 1e6  # no loss of these networks is as large while they learn
 LOSS_AT_BATCH = "loss_at_batch_"  # and the batch's number: a column of `metrics.csv`
 LOCK_SECONDS = 10.0  # how long a worker whose parent was killed may take to end
 
@@ -38,19 +38,14 @@ LOCK_SECONDS = 10.0  # how long a worker whose parent was killed may take to end
 class Epoch:
     """One epoch: its number from 1, its batches, and the row of numbers that becomes of it."""
 
-    def __init__(self, number: int, batches: _TimedBatches, lr: float) -> None:
-        self.number, self.batches = number, batches
-        self.row: Row = {"epoch": number, "seconds": 0.0, "lr": lr}
+    def __init__(self, batches: _TimedBatches, lr: float) -> None:
+        self.number, self.batches = batches.epoch, batches
+        self.row: Row = {"epoch": self.number, "seconds": 0.0, "lr": lr}
         self.shown: Row = {}
         self.losses: dict[int, float] = {}  # of single batches, by their number from 1
 
     def log(self, **numbers: float) -> None:
-        """Notes and shows numbers; raises Diverged where `train_loss` is not finite."""
-        loss = numbers.get("train_loss", 0.0)
-        if not math.isfinite(loss):
-            raise Diverged(
-                f"training diverged: the loss of epoch {self.number} is {loss}; lower --lr"
-            )
+        """Notes and shows numbers."""
         self.record(numbers)
         self.shown |= numbers
 
@@ -67,8 +62,8 @@ class Epoch:
 class _TimedBatches:
     """A loader's batches, which are counted on a progress bar, and timed from first to last."""
 
-    def __init__(self, batches: DataLoader[Any], bar: Progress) -> None:
-        self.batches, self.bar = batches, bar
+    def __init__(self, batches: DataLoader[Any], bar: Progress, epoch: int) -> None:
+        self.batches, self.bar, self.epoch = batches, bar, epoch
         self.seconds = 0.0
 
     def __len__(self) -> int:
@@ -131,9 +126,10 @@ class Epochs:
             task = bar.add_task(run.name, total=self.count * steps, note="")
             bar.advance(task, len(run.history) * steps)
             for number in range(len(run.history) + 1, self.count + 1):
-                batches = _TimedBatches(self.batches, bar)
-                epoch = Epoch(number, batches, self.optimizer.param_groups[0]["lr"])
+                batches = _TimedBatches(self.batches, bar, number)
+                epoch = Epoch(batches, self.optimizer.param_groups[0]["lr"])
                 yield epoch
+                self._check(epoch)
                 epoch.row["seconds"] = batches.seconds
                 run.history.append(epoch.row)
                 append_row(run.file("metrics.csv"), epoch.row)
@@ -142,6 +138,20 @@ class Epochs:
                     self._save()
                     saved = time.monotonic()
         save_tensors(run.file(self.weights), self.model.state_dict())
+
+    def _check(self, epoch: Epoch) -> None:
+        """Raises Diverged where the epoch's loss or a weight is not finite."""
+        loss = epoch.row.get("train_loss", 0.0)
+        if not math.isfinite(loss):
+            raise diverged(f"epoch {epoch.number}: the loss is {loss}", self.model, self.optimizer)
+        largest = largest_weight(self.model)
+        if not math.isfinite(largest):
+            what = f"epoch {epoch.number}: weights are no finite numbers"
+            raise diverged(what, self.model, self.optimizer)
+        if loss > TOO_LARGE and self.run.listener is None:
+            rate = epoch.row["lr"]
+            say(f"A loss of {loss:.3g}: training diverges at learning rate {rate:g} (largest "
+                f"weight {largest:.3g}); lower --lr.")  # fmt: skip
 
     def _show(self, epoch: Epoch) -> None:
         if self.run.listener is not None:
@@ -179,20 +189,8 @@ class Epochs:
                 self.scheduler.load_state_dict(state["scheduler"])
             if self.batches.generator is not None:
                 self.batches.generator.set_state(state["loader"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
+            restore_random_state(state["random"], device_of(self.model))
+            return [dict(row) for row in state["history"]]
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UsageError(f"{path} does not fit this network: {reason}") from None
-        restore_random_state(state["random"], device_of(self.model))
-        return list(state["history"])
-
-
-def in_words(numbers: Row) -> str:
-    """The numbers of an epoch as a line shows them: `loss: train 0.61, val 0.42`."""
-    by_quantity: dict[str, list[str]] = {}
-    for name, value in numbers.items():
-        part, _, quantity = name.partition("_")
-        if part not in PARTS:
-            part, quantity = "", name
-        shown = f"{value:.1%}" if quantity == "accuracy" else f"{value:.3g}"
-        by_quantity.setdefault(quantity.replace("_", " "), []).append(f"{part} {shown}".strip())
-    return "  ".join(f"{name}: {', '.join(values)}" for name, values in by_quantity.items())

@@ -12,4 +12,8 @@ class RunError(Exception):
 
 
 class Diverged(RunError):
-    """The loss is no longer a finite number."""
+    """The loss or a weight is no longer a finite number."""
+
+
+class Terminated(KeyboardInterrupt):
+    """Another program asked this one to stop (SIGTERM)."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -29,6 +29,7 @@ class RunFolder:
         self.path, self.script = path, script
         self._lock: FileLock | None = None
         self._named: set[str] = set()
+        self.made: list[Path] = []  # folders that this run has made, innermost first
 
     def __getstate__(self) -> dict[str, object]:
         """For another process, which has to take the lock itself."""
@@ -41,6 +42,15 @@ class RunFolder:
         if not manifest.exists():
             write_text(manifest, json.dumps({"script": self.script, "format": FORMAT}) + "\n")
         self._named = set(read_manifest(self.path)[1])
+
+    def discard(self) -> None:
+        """Deletes the run again, which failed before it had done anything, and empty folders."""
+        delete_run(self.path, self.script)
+        (self.path / LOCK).unlink(missing_ok=True)
+        for folder in self.made:
+            if any(folder.iterdir()):
+                return
+            folder.rmdir()
 
     def file(self, name: str) -> Path:
         """The path of a file or subfolder in this folder, named in the manifest from now on."""
@@ -64,6 +74,9 @@ class RunFolder:
             message = f"--out-dir {self.path}: another run is writing there; name another folder"
             raise UsageError(message) from None
         try:
+            for name in self._named:  # what a killed process left
+                for path in _leftovers(self.path / name):
+                    path.unlink(missing_ok=True)
             yield
         finally:
             self._lock.release()
@@ -72,29 +85,38 @@ class RunFolder:
 def read_manifest(folder: Path) -> tuple[str | None, list[str]]:
     """The script that wrote the run in a folder (None where there is no run), and what it wrote.
 
-    Raises UsageError for a run of another version's format.
+    A damaged line names nothing; where it is the first, `config.json` names the script. Raises
+    UsageError for a run of another version's format.
     """
     try:
-        first, *rest = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
-        head = json.loads(first)
-        names = [_parsed(line) for line in rest]
-        script, written = head["script"], head["format"]
-    except (OSError, ValueError, KeyError, TypeError):
+        lines = (folder / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
         return None, []
-    if written != FORMAT:
+    head = _parsed(lines[0]) if lines else None
+    if not isinstance(head, dict) or not isinstance(head.get("script"), str):
+        head = {"script": _script_in_config(folder), "format": FORMAT}
+    if head.get("format") != FORMAT:
         raise UsageError(f"--out-dir {folder} holds a run of another version; name another folder")
+    names = [name for name in map(_parsed, lines[1:]) if isinstance(name, str)]
     # A name is one step below the folder, whatever a damaged manifest says.
-    inside = [name for name in names if name and Path(name).name == name and name != ".."]
-    return str(script), inside
+    inside = [name for name in names if Path(name).name == name and name not in ("", "..")]
+    return head["script"], inside
 
 
-def _parsed(line: str) -> str | None:
+def _script_in_config(folder: Path) -> str | None:
+    try:
+        script = json.loads((folder / "config.json").read_text(encoding="utf-8"))["script"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return script if isinstance(script, str) else None
+
+
+def _parsed(line: str) -> Any:
     """A manifest's line; None for one that was cut off while it was written."""
     try:
-        name = json.loads(line)
+        return json.loads(line)
     except ValueError:
         return None
-    return name if isinstance(name, str) else None
 
 
 def check_is_ours(folder: Path, script: str) -> None:
@@ -164,23 +186,5 @@ def _files_of(folder: Path, script: str) -> tuple[list[Path], list[Path]]:
 def _leftovers(path: Path) -> list[Path]:
     """What a killed process left of a file that it was writing (see `checkpoint.write_whole`)."""
     pattern = re.compile(re.escape(f".{path.name}.") + r"\d+")
-    return [other for other in path.parent.iterdir() if pattern.fullmatch(other.name)]
-
-
-def new_folder(script: str, seed: int) -> Path:
-    """A new folder `runs/<script>/<time>-seed<seed>` in the current folder."""
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
-    parent = Path("runs") / Path(script).stem
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        for number in range(1, 1000):  # several runs may start in one second
-            folder = parent / (name if number == 1 else f"{name}-{number}")
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
-            return folder
-    except OSError as error:
-        message = f"{parent} cannot be written ({error.strerror}); name a folder with --out-dir"
-        raise UsageError(message) from None
-    raise UsageError(f"{parent} holds a thousand runs of this second; name one with --out-dir")
+    hidden = path.parent.glob(".*")
+    return [other for other in hidden if pattern.fullmatch(other.name)]

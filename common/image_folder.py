@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from common.data import LabelledImages
 from common.errors import RunError, UsageError
 from common.terminal import say, track
+
+LEFT_BEHIND = re.compile(r"\d{5}\.png\.\d+")  # by an export that was killed
 
 
 def export_image_folder(folder: Path, splits: Mapping[str, LabelledImages]) -> None:
@@ -42,17 +46,24 @@ def _missing(folder: Path, splits: Mapping[str, LabelledImages]) -> Iterator[tup
     for split, part in splits.items():
         labels = part.labels.tolist()
         expected = {f"{label}/{index:05}.png": index for index, label in enumerate(labels)}
-        for label in sorted(set(labels)):
-            subfolder = folder / split / str(label)
-            subfolder.mkdir(parents=True, exist_ok=True)
+        classes = {str(label) for label in labels}
+        for label in classes:
+            (folder / split / label).mkdir(parents=True, exist_ok=True)
+        for subfolder in (folder / split).iterdir():
+            if not subfolder.is_dir():
+                continue
+            if subfolder.name not in classes:
+                raise UsageError(f"{subfolder} is no class of this data set; move it elsewhere")
             # Names as strings: a Path for each of 70,000 takes seconds.
             for name in os.listdir(subfolder):  # noqa: PTH208
-                known = expected.pop(f"{label}/{name}", None) is not None
-                if not known and name.endswith(".png"):
+                known = expected.pop(f"{subfolder.name}/{name}", None) is not None
+                if not known and name.lower().endswith(IMG_EXTENSIONS):
                     raise UsageError(
                         f"{subfolder / name} is not an image of this data set; "
                         f"move it out of {folder}"
                     )
+                if LEFT_BEHIND.fullmatch(name):
+                    (subfolder / name).unlink()
         for name, index in expected.items():
             yield folder / split / name, part.images[index, 0]
 
@@ -85,3 +96,16 @@ def decode_images(dataset: ImageFolder) -> Tensor:
         if images[-1].shape != images[0].shape or not images[-1].size:
             raise RunError(f"{path} is damaged; delete it and run again, which writes it anew")
     return torch.from_numpy(np.stack(images)).unsqueeze(1)
+
+
+def check_images(decoded: LabelledImages, part: LabelledImages) -> None:
+    """Raises RunError where a file's image or label is not that of the data set.
+
+    `decoded` is of a folder that `export_image_folder` made from `part`.
+    """
+    places = torch.tensor([int(Path(file).stem) for file in decoded.files])
+    same_image = (decoded.images == part.images[places]).flatten(1).all(1)
+    wrong = (~same_image | (decoded.labels != part.labels[places])).nonzero()
+    if len(wrong):
+        file = decoded.files[int(wrong[0])]
+        raise RunError(f"{file} is another image; delete it and run again, which writes it anew")

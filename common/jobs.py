@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 
+from common.checkpoint import write_text
 from common.device import configure_numerics
 from common.rows import Row
 from common.runs import Run
@@ -123,7 +125,17 @@ def _serve(work: Work, pipe: Connection) -> None:
             work(job)
             pipe.send(("done", None))
         except Exception as error:
-            pipe.send(("failed", f"{type(error).__name__}: {error}"))
+            pipe.send(("failed", f"{type(error).__name__}: {error}{_keep_traceback(job)}"))
+
+
+def _keep_traceback(job: Job) -> str:
+    """Writes where an error arose into the job's folder; gives the words that say so."""
+    try:
+        path = job.run.file("error.txt")
+        write_text(path, traceback.format_exc())
+    except OSError:  # the folder is gone or full, which the error says already
+        return ""
+    return f" (see {path})"
 
 
 def _end_with_parent() -> None:

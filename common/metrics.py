@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 
 
+def share_of(flags: Tensor) -> float:
+    """The share of a bool tensor's values that are true, 0..1, exact on every device."""
+    return int(flags.sum()) / flags.numel()
+
+
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Share of rows whose largest logit stands at the label; logits N×C, labels N; a fraction in
     0..1.
@@ -16,7 +21,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
         raise ValueError(
             f"accuracy needs logits N×C and labels N, N > 0; got {_shapes(logits, labels)}"
         )
-    return (logits.argmax(1) == labels).double().mean().item()
+    return share_of(logits.argmax(1) == labels)
 
 
 def accuracy_within(predictions: Tensor, targets: Tensor, tolerance: float) -> float:
@@ -27,7 +32,7 @@ def accuracy_within(predictions: Tensor, targets: Tensor, tolerance: float) -> f
     right. A prediction that is NaN is wrong. Raises ValueError where there is nothing to score or
     the shapes differ.
     """
-    return _within(predictions, targets, tolerance).double().mean().item()
+    return share_of(_within(predictions, targets, tolerance))
 
 
 def rows_within(predictions: Tensor, targets: Tensor, tolerance: float) -> float:
@@ -36,7 +41,7 @@ def rows_within(predictions: Tensor, targets: Tensor, tolerance: float) -> float
 
     Raises ValueError where there is nothing to score or the shapes differ.
     """
-    return _within(predictions, targets, tolerance).flatten(1).all(1).double().mean().item()
+    return share_of(_within(predictions, targets, tolerance).flatten(1).all(1))
 
 
 def confusion_matrix(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:

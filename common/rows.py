@@ -10,6 +10,7 @@ from pathlib import Path
 from common.checkpoint import write_text
 
 Row = dict[str, float]
+PARTS = ("train", "val", "validation", "test", "unseen")  # of the data, before a number's name
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
@@ -39,3 +40,15 @@ def _as_csv(rows: Sequence[Mapping[str, object]], header: bool) -> str:
         writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def in_words(numbers: Row) -> str:
+    """The numbers of an epoch as a line shows them: `loss: train 0.61, val 0.42`."""
+    by_quantity: dict[str, list[str]] = {}
+    for name, value in numbers.items():
+        part, _, quantity = name.partition("_")
+        if part not in PARTS:
+            part, quantity = "", name
+        shown = f"{value:.1%}" if quantity == "accuracy" else f"{value:.3g}"
+        by_quantity.setdefault(quantity.replace("_", " "), []).append(f"{part} {shown}".strip())
+    return "  ".join(f"{name}: {', '.join(values)}" for name, values in by_quantity.items())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,7 +21,7 @@ from torch.utils.data import DataLoader
 from common.claims import Claim, judge, print_claims
 from common.config import as_json, mean_or_none, read_options, write_json
 from common.epochs import Epochs
-from common.errors import UsageError
+from common.errors import RunError, UsageError
 from common.folders import RunFolder
 from common.rows import Row
 from common.terminal import say
@@ -37,14 +39,15 @@ class Run:
         self,
         run_folder: RunFolder,
         options: argparse.Namespace,
-        arguments: Sequence[str],
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        """`options` has at least seed and resume; `arguments` are those of the command line."""
-        self.run_folder, self.options, self.arguments = run_folder, options, arguments
+        """`options` has at least seed and resume."""
+        self.run_folder, self.options = run_folder, options
         self.script = run_folder.script
         self.name = Path(self.script).stem
+        self.is_new = False  # whether the folder held no run before
+        self.command = self.script  # as it is called from the current folder
         self.seed: int = options.seed
         self.resume: bool | None = options.resume
         self.device, self.dtype = device, dtype
@@ -98,7 +101,7 @@ class Run:
         write_json(folder.file("config.json"), config)
         options = argparse.Namespace(**vars(self.options))
         options.seed = self.seed if seed is None else seed
-        run = Run(folder, options, self.arguments, self.device, self.dtype)
+        run = Run(folder, options, self.device, self.dtype)
         run.name, run._held = name, self._held
         return run
 
@@ -140,24 +143,20 @@ class Run:
         trace: TracebackType | None,
     ) -> None:
         self._held.close()
+        if isinstance(error, UsageError | RunError) and self.is_new and not self._has_trained():
+            self.run_folder.discard()
         if isinstance(error, KeyboardInterrupt) and self.resume is not None:
-            kept = _without_folder_options(self.arguments)
-            command = ["python", self.script, *kept, "--out-dir", str(self.folder), "--resume"]
-            raise KeyboardInterrupt(f"; continue with: {shlex.join(command)}") from None
+            parts = [self.command, "--out-dir", str(self.folder), "--resume"]
+            raise type(error)(f"; continue with: python {in_shell(parts)}") from None
+
+    def _has_trained(self) -> bool:
+        return any(self.folder.rglob("metrics.csv"))
 
     def __getstate__(self) -> dict[str, object]:
         """For another process, which takes the folder's lock itself."""
         return {**self.__dict__, "_held": ExitStack(), "listener": None}
 
 
-def _without_folder_options(arguments: Sequence[str]) -> list[str]:
-    kept: list[str] = []
-    skip = False
-    for argument in arguments:
-        if skip or argument in {"--overwrite", "--resume"} or argument.startswith("--out-dir="):
-            skip = False
-        elif argument == "--out-dir":
-            skip = True
-        else:
-            kept.append(argument)
-    return kept
+def in_shell(parts: Sequence[str]) -> str:
+    """Words of a command as the shell of this system takes them."""
+    return subprocess.list2cmdline(parts) if os.name == "nt" else shlex.join(parts)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from common.config import as_json, environment, read_options, write_json
 from common.device import configure_numerics, resolve_precision, seed_everything, select_device
 from common.errors import UsageError
-from common.folders import RunFolder, check_is_ours, check_writable, delete_run, new_folder
-from common.runs import Run
+from common.folders import RunFolder, check_is_ours, check_writable, delete_run
+from common.runs import Run, in_shell
 from common.terminal import say
 
 # Options that say where and how a run is started, not what it computes.
@@ -39,7 +39,10 @@ def start_run(
     configure_numerics()
     seed_everything(options.seed)
 
+    wanted = options.out_dir
+    made = [path for path in (wanted, *wanted.parents) if not path.exists()] if wanted else []
     folder = RunFolder(_chosen_folder(script, options), script)
+    folder.made = made or ([] if wanted else [folder.path, *folder.path.parents[:2]])
     check_is_ours(folder.path, script)
     check_writable(folder.path)
     holds_a_run = any(folder.path.iterdir())
@@ -48,17 +51,26 @@ def start_run(
     elif holds_a_run:
         _check_can_replace(folder.path, options)
 
-    run = Run(folder, options, arguments, device, dtype)
+    run = Run(folder, options, device, dtype)
+    run.is_new = not holds_a_run
+    run.command = _from_here(Path(script_file))
     folder.start()
     run.hold_lock()
     if holds_a_run and not options.resume:
         delete_run(folder.path, script)
         folder.start()
-    command = shlex.join(["python", script, *arguments])
+    command = f"python {in_shell([run.command, *arguments])}"
     config = {"script": script, "command": command, "options": as_json(vars(options))}
     write_json(run.file("config.json"), config)
     write_json(run.file("environment.json"), environment(device, options.seed))
     return run
+
+
+def _from_here(script: Path) -> str:
+    """The script's path as it is written in the current folder."""
+    script = script.resolve()
+    here = Path.cwd()
+    return str(script.relative_to(here)) if script.is_relative_to(here) else str(script)
 
 
 def _chosen_folder(script: str, options: argparse.Namespace) -> Path:
@@ -98,3 +110,22 @@ def _check_can_resume(folder: Path, options: dict[str, object]) -> None:
         )
     if not any((*folder.rglob("checkpoint.pt"), *folder.rglob("model.pt"))):
         say(f"{folder} holds no checkpoint yet: training starts at the beginning")
+
+
+def new_folder(script: str, seed: int) -> Path:
+    """A new folder `runs/<script>/<time>-seed<seed>` in the current folder."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
+    parent = Path("runs") / Path(script).stem
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1000):  # several runs may start in one second
+            folder = parent / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        message = f"{parent} cannot be written ({error.strerror}); name a folder with --out-dir"
+        raise UsageError(message) from None
+    raise UsageError(f"{parent} holds a thousand runs of this second; name one with --out-dir")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TextIO, TypeVar, cast
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -18,6 +21,50 @@ Item = TypeVar("Item")
 WIDTH_IN_A_FILE = 80
 QUIET_SECONDS = 5.0
 _NUMBER = re.compile(r"[-+−]?[\d.,]+(e[-+]?\d+)?( ?(%|×|s|px|points))?( ± .*)?|-?inf|nan|")
+
+
+class _Patient:
+    """A stream that goes on without its reader, as after `| head`: what follows is dropped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._drop()
+
+    def _drop(self) -> None:
+        # The descriptor itself: what Python still holds of the text is flushed to it later.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+
+@contextmanager
+def patient_output() -> Iterator[None]:
+    """Within it, printing cannot end the program: not for a reader who has left, nor for a
+    character that the output's encoding lacks, which becomes `?`."""
+    streams = sys.stdout, sys.stderr
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    sys.stdout, sys.stderr = (cast(TextIO, _Patient(stream)) for stream in streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
 
 
 def console(*, stderr: bool = False) -> Console:

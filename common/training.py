@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from common.device import autocast
+from common.errors import Diverged
 from common.metrics import accuracy
 from common.rows import Row
 
@@ -31,12 +33,14 @@ def train_one_epoch(
     dtype: torch.dtype = torch.float32,
     reduction: str = "mean",
     after_step: Callable[[Tensor, Tensor], None] | None = None,
+    may_diverge: bool = False,
 ) -> float:
     """Trains on every batch (inputs B×…, targets B×…) once; returns the mean loss of an example.
 
     `reduction` says whether the loss function gives the `mean` or the `sum` over a batch's
     examples. With `dtype` bfloat16 the forward pass runs in autocast. `after_step(outputs, loss)`
-    is called after each update. The model's mode is restored. ValueError without a batch.
+    is called after each update. The model's mode is restored. ValueError without a batch; Diverged
+    where a loss is not finite, unless `may_diverge`.
     """
     device = device_of(model)
     was_training = model.training
@@ -55,7 +59,27 @@ def train_one_epoch(
         if after_step is not None:
             after_step(outputs.detach(), loss.detach())
     model.train(was_training)
-    return mean_loss(losses, sizes, reduction)
+    mean = mean_loss(losses, sizes, reduction)
+    if not (may_diverge or math.isfinite(mean)):
+        step = int((~torch.stack(losses).isfinite()).nonzero()[0]) + 1
+        epoch = getattr(batches, "epoch", None)  # the batches of `run.epochs` know it
+        where = f"step {step}" if epoch is None else f"epoch {epoch}, step {step}"
+        raise diverged(f"{where}: the loss is {losses[step - 1]:g}", model, optimizer)
+    return mean
+
+
+def diverged(what: str, model: nn.Module, optimizer: Optimizer) -> Diverged:
+    """The error that says so, with the learning rate and the largest weight."""
+    rate, largest = optimizer.param_groups[0]["lr"], largest_weight(model)
+    return Diverged(
+        f"training diverged, {what} (learning rate {rate:g}, largest weight {largest:g}); "
+        "lower --lr"
+    )
+
+
+def largest_weight(model: nn.Module) -> float:
+    """The largest size of a parameter; NaN where one is NaN."""
+    return float(torch.stack([p.detach().abs().max() for p in model.parameters()]).max())
 
 
 def mean_loss(losses: list[Tensor], sizes: list[int], reduction: str = "mean") -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ MEASUREMENTS = ("precipitation", "temp_max", "temp_min", "wind")
 WORDS = ("drizzle", "fog", "rain", "snow", "sun")
 YEARS = (2012, 2013, 2014, 2015)
 ANSWERS = ("dry", "wet")
+# Of the table with the line ends of Unix.
+SHA256 = "62f0609f787158128aa2bd102967173a4953122dd4f872bf1d502cae1037df0b"
 
 
 @dataclass(frozen=True)
@@ -32,18 +35,21 @@ class Weather:
 
 
 def load_weather(data_dir: Path) -> Weather:
-    """Reads the table of days; UsageError where it is missing, no such table, or lacks a year."""
+    """Reads the table of days; UsageError where it is missing or not the one this project has."""
     path = data_dir / "weather" / "seattle-weather.csv"
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            days = sorted(csv.DictReader(file), key=lambda day: day["date"])
-        measurements = [[float(day[name]) for name in MEASUREMENTS] for day in days]
-        words = [WORDS.index(day["weather"]) for day in days]
-        years = [int(day["date"][:4]) for day in days]
-        missing = {*YEARS} - {*years}
-        if missing:
-            raise ValueError(f"it has no day of {min(missing)}")
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        message = f"--data-dir {data_dir}: weather/seattle-weather.csv cannot be read ({error})"
-        raise UsageError(message) from None
+        content = path.read_bytes()
+    except OSError as error:
+        problem = f"{path} cannot be read ({error.strerror})"
+        raise UsageError(f"--data-dir {data_dir}: {problem}") from None
+    if hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest() != SHA256:
+        raise UsageError(
+            f"--data-dir {data_dir}: {path} is not the table of this project (data/README.md); "
+            "its checksum differs"
+        )
+    rows = csv.DictReader(content.decode().splitlines())
+    days = sorted(rows, key=lambda day: day["date"])
+    measurements = [[float(day[name]) for name in MEASUREMENTS] for day in days]
+    words = [WORDS.index(day["weather"]) for day in days]
+    years = [int(day["date"][:4]) for day in days]
     return Weather(torch.tensor(measurements), torch.tensor(words), torch.tensor(years))

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from common.cli import add_data_flag, add_run_flags, make_parser, whole_number, whole_numbers
+from common.device import select_device
 from common.errors import UsageError
 
 SECTIONS = [f"5.{number}" for number in range(1, 18)]
@@ -56,8 +57,8 @@ def parse(
     add("--seeds", type=whole_numbers(0), metavar="N,N,…",
         help="train each experiment with each of these random seeds (default: --seed alone)")
     add("--jobs", type=whole_number(1), metavar="N",
-        help="experiments trained at the same time (default: one for each CPU core; under "
-             "torchrun one for each rank)")  # fmt: skip
+        help="experiments trained at the same time (default: one for each CPU core; on a GPU, "
+             "and for each rank of torchrun, one)")  # fmt: skip
     add_data_flag(parser)
     add_run_flags(parser, resumable=True)
     options = parser.parse_args(argv)
@@ -65,8 +66,13 @@ def parse(
     options.quick = options.quick or not (options.names or options.section or options.all)
     options.seeds = options.seeds or (options.seed,)
     if options.jobs is None:
-        options.jobs = 1 if dist.is_torchelastic_launched() else torch.get_num_threads()
+        options.jobs = 1 if _one_at_a_time(options.device) else torch.get_num_threads()
     return options
+
+
+def _one_at_a_time(device: str) -> bool:
+    """Whether a process here trains alone: beside no other on a GPU, or as a rank of torchrun."""
+    return dist.is_torchelastic_launched() or select_device(device).type != "cpu"
 
 
 def _check(options: argparse.Namespace, experiments: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from common.rows import write_rows
@@ -41,6 +41,7 @@ def extreme_eigenvalues(model: nn.Module, data: Digits) -> tuple[float, float, f
 
     The Hessian itself, 25,450×25,450 numbers, is never computed: Lanczos' method (ARPACK, through
     SciPy) needs only its products with vectors, the derivative of the gradient along each vector.
+    Both eigenvalues are NaN where the method does not settle on them.
     """
     parameters = list(model.parameters())
     sizes = [parameter.numel() for parameter in parameters]
@@ -55,7 +56,12 @@ def extreme_eigenvalues(model: nn.Module, data: Digits) -> tuple[float, float, f
 
     start = np.random.default_rng(0).normal(size=sum(sizes))
     hessian = LinearOperator((start.size, start.size), matvec=hessian_times, dtype=np.float64)
-    ends = eigsh(hessian, 2, which="BE", v0=start, tol=1e-3, maxiter=300, return_eigenvectors=False)
+    try:
+        ends = eigsh(
+            hessian, 2, which="BE", v0=start, tol=1e-3, maxiter=300, return_eigenvectors=False
+        )
+    except ArpackNoConvergence:
+        ends = np.full(2, np.nan)
     norm = torch.cat([part.detach().flatten() for part in gradient]).norm().item()
     return float(ends.min()), float(ends.max()), norm
 

@@ -22,6 +22,7 @@ from common.figures import (
     save_figure,
     use_log_scale,
 )
+from common.metrics import share_of
 from common.rows import Row
 from common.runs import Run
 from common.terminal import print_table, say
@@ -208,7 +209,7 @@ def ending(run: Run, found: Tensor, unseen: Lines) -> str:
     errors = (found - unseen.ends).abs()
     largest, order = errors.amax(1).sort()
     lines = {pixels: int((largest <= pixels).sum()) for pixels in (2, 10)}
-    shares = {pixels: (errors <= pixels).double().mean().item() for pixels in (2, 10)}
+    shares = {pixels: share_of(errors <= pixels) for pixels in (2, 10)}
     worst = unseen.ends[order[-5:]]
     return (
         f"Your network found {lines[10]:,} of {count:,} unseen lines ({lines[10] / count:.1%}) "

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from common.figures import image_grid, legend_below, new_figure, save_figure
 from common.layers import layer_table
-from common.metrics import accuracy_within, rows_within
+from common.metrics import accuracy_within, rows_within, share_of
 from common.rows import Row, write_rows
 from common.runs import Run
 from common.terminal import print_table, say
@@ -46,7 +46,7 @@ class Updates:
 
     def _note_gradient(self, *_: Any) -> None:
         gradients = [weights.grad for weights in self.model.parameters()]
-        norms = [gradient.double().norm() for gradient in gradients if gradient is not None]
+        norms = [gradient.cpu().double().norm() for gradient in gradients if gradient is not None]
         self.gradient = torch.stack(norms).norm()
 
     def note(self, outputs: Tensor, loss: Tensor) -> None:
@@ -60,7 +60,7 @@ class Updates:
                 "largest_prediction": outputs.abs().max().item(),
                 "gradient_norm": self.gradient.item(),
                 "largest_weight": torch.stack(weights).max().item(),  # NaN if one of them is
-                "saturated": saturated.double().mean().item(),
+                "saturated": share_of(saturated),
                 "mean": squashed.mean().item(),
                 "spread": outputs.std(0, correction=0).mean().item(),
             }

@@ -26,7 +26,7 @@ from common.figures import (
     save_figure,
     use_log_scale,
 )
-from common.metrics import accuracy, misclassified
+from common.metrics import accuracy, misclassified, share_of
 from common.rows import Row, write_rows
 from common.runs import Run
 from common.terminal import print_table, say
@@ -269,7 +269,7 @@ def predict_command(weights: Path) -> str:
 def order(run: Run, name: str, labels: Tensor, logits: Tensor) -> None:
     """Prints what a network classifies after one epoch on images in this order."""
     share = accuracy(logits, labels)
-    nines = (logits.argmax(1) == 9).double().mean().item()
+    nines = share_of(logits.argmax(1) == 9)
     run.metrics |= {f"{name}_accuracy_after_1_epoch": share, f"{name}_called_nine": nines}
     meant = {
         "shuffled": "in a shuffled order",

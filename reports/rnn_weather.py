@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from common.figures import COLOURS, legend_below, new_figure, save_figure
-from common.metrics import confusion_matrix
+from common.metrics import confusion_matrix, share_of
 from common.runs import Run
 from common.terminal import print_table, say
 from common.weather import ANSWERS, MEASUREMENTS, WORDS, YEARS, Weather
@@ -184,7 +184,7 @@ def metric_name(network: str) -> str:
 
 def share_correct(predicted: Tensor, labels: Tensor) -> float:
     """The share of the days (N each) predicted correctly, a fraction in 0..1."""
-    return (predicted == labels).double().mean().item()
+    return share_of(predicted == labels)
 
 
 def days_found(answers: Sequence[Tensor], labels: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torchvision.transforms import Compose, Grayscale, ToTensor
 import common.image_folder
 from common.data import LabelledImages
 from common.errors import RunError, UsageError
-from common.image_folder import decode_images, export_image_folder
+from common.image_folder import check_images, decode_images, export_image_folder
 
 Splits = dict[str, LabelledImages]
 
@@ -114,3 +114,37 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, splits: Splits
     (tmp_path / "png").write_text("a file")
     with pytest.raises(RunError, match="png cannot be written"):
         export_image_folder(tmp_path / "png", splits)
+
+
+def test_two_images_that_changed_places_are_found(tmp_path: Path, splits: Splits) -> None:
+    export_image_folder(tmp_path / "png", splits)
+    dataset = as_document(tmp_path / "png" / "train")
+    first, second = (Path(dataset.samples[place][0]) for place in (0, -1))
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    files, labels = zip(*dataset.samples, strict=True)
+    decoded = LabelledImages(decode_images(dataset), torch.tensor(labels), files)
+    with pytest.raises(RunError, match=rf"{first.name} is another image; delete it"):
+        check_images(decoded, splits["train"])
+
+
+@pytest.mark.parametrize("name", ["1/mine.PNG", "1/mine.jpg", "10/00000.png"])
+def test_what_image_folder_would_read_too_is_named(
+    name: str, tmp_path: Path, splits: Splits
+) -> None:
+    export_image_folder(tmp_path / "png", splits)
+    mine = tmp_path / "png" / "test" / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(UsageError, match=mine.parent.name):
+        export_image_folder(tmp_path / "png", splits)
+    assert mine.exists()
+
+
+def test_what_a_killed_export_left_is_deleted(tmp_path: Path, splits: Splits) -> None:
+    export_image_folder(tmp_path / "png", splits)
+    left = tmp_path / "png" / "test" / "1" / "00004.png.123"
+    left.write_bytes(b"half an image")
+    export_image_folder(tmp_path / "png", splits)
+    assert not left.exists()

@@ -82,7 +82,9 @@ def test_a_death_and_an_error_are_named_and_the_others_are_done(tmp_path: Path) 
     failures = run_jobs(jobs, work, 2, note)
     assert set(failures) == {"dies", "fails"}
     assert "its process died (exit code -" in failures["dies"]
-    assert failures["fails"] == "ValueError: no such thing"
+    kept = tmp_path / "fails" / "error.txt"
+    assert failures["fails"] == f"ValueError: no such thing (see {kept})"
+    assert 'raise ValueError("no such thing")' in kept.read_text()
     assert [job.run.name for job in jobs if job.finished] == ["one", "two"]
     expected = [(name, epoch, 1.0) for name in ("one", "two", "fails") for epoch in (1, 2)]
     assert sorted(seen) == sorted(expected)
@@ -214,4 +216,4 @@ def test_two_ranks_of_torchrun_share_the_jobs(tmp_path: Path) -> None:
     trained = {path.parent.name for path in (tmp_path / "out").glob("*/model.pt")}
     assert trained == {"a", "b", "c"}
     failures = (tmp_path / "out" / "failures.txt").read_text()
-    assert failures == "{'fails': 'ValueError: no such thing'}"
+    assert "{'fails': 'ValueError: no such thing (see " in failures

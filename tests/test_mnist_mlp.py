@@ -428,7 +428,7 @@ def test_predict_refuses_in_one_line(
         (("blank.png",), (), "blank.png shows no digit: it is blank"),
         (("text.png",), (), "text.png is not an image that can be read"),
         (("good.png",), ("--weights", "nowhere.pth"), no_file),
-        (("good.png",), ("--weights", "text.png"), "text.png holds no network of mnist_mlp.py"),
+        (("good.png",), ("--weights", "text.png"), "text.png is damaged, or holds no"),
         (("good.png",), ("--explain",), "not allowed with argument"),
         (("good.png",), ("--show-errors",), "not allowed with argument"),
     ):

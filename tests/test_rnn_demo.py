@@ -478,26 +478,28 @@ def test_wrong_options(arguments: tuple[str, ...], said: str, refused: Callable[
     assert said in refused(main, *arguments)
 
 
-HEADER = "date,precipitation,temp_max,temp_min,wind,weather\n"
+TABLE = PROJECT / "data/weather/seattle-weather.csv"
 
 
 @pytest.mark.parametrize(
-    "table",
-    [
-        None,
-        "date,weather\n2012/01/01,sun\n",
-        f"{HEADER}2012/01/01,0,1,2,3,hail\n",
-        f"{HEADER}2012/01/01,0,1,2,3,sun\n",
-        f"{HEADER}2012/01/01,0,1\n",
-    ],
-    ids=["missing", "no measurements", "unknown class", "one year only", "cut off"],
-)
+    ("old", "new"), [(",0.0,", "\n,"), ("0.0", "nan"), ("sun", "fog"), ("", "")],
+    ids=["a short row", "NaN", "another word", "missing"],
+)  # fmt: skip
 def test_a_missing_or_strange_table(
-    table: str | None, tmp_path: Path, refused: Callable[..., str]
+    old: str, new: str, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     folder = tmp_path / "data" / "weather"
     folder.mkdir(parents=True)
-    if table is not None:
-        (folder / "seattle-weather.csv").write_text(table)
+    if old:
+        content = TABLE.read_text()
+        assert old in content
+        (folder / TABLE.name).write_text(content.replace(old, new, 1))
     said = refused(main, "--data-dir", tmp_path / "data", "--out-dir", tmp_path / "run")
-    assert "seattle-weather.csv cannot be read" in said
+    assert ("is not the table of this project" if old else "cannot be read") in said
+
+
+def test_a_table_with_the_line_ends_of_windows_is_the_same(tmp_path: Path) -> None:
+    (tmp_path / "weather").mkdir()
+    content = TABLE.read_bytes().replace(b"\n", b"\r\n")
+    (tmp_path / "weather" / TABLE.name).write_bytes(content)
+    assert load_weather(tmp_path).words.equal(load_weather(PROJECT / "data").words)

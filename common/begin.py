@@ -1,0 +1,46 @@
+"""Imported first by every script: what has to be settled before torch is loaded, for seconds.
+
+* Ctrl-C is one line from the first moment on, and so is being asked to stop (SIGTERM).
+* Idle threads sleep instead of waiting in a loop: beside other work such loops take the processor
+  from the threads that they wait for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from multiprocessing.process import parent_process
+from pathlib import Path
+from types import FrameType, TracebackType
+
+from common.errors import Terminated
+
+
+def _ask_to_stop(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _one_line(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    word, code = ("stopped", 143) if issubclass(kind, Terminated) else ("interrupted", 130)
+    print(f"{Path(sys.argv[0]).name}: {word}", file=sys.stderr, flush=True)
+    os._exit(code)  # nothing has been written yet
+
+
+def prepare_process() -> None:
+    """Sets up this process; a worker of another one leaves Ctrl-C to that one."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return
+    sys.excepthook = _one_line
+    signal.signal(signal.SIGTERM, _ask_to_stop)
+
+
+prepare_process()

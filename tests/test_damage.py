@@ -1,0 +1,108 @@
+"""Files that were damaged on disk: refused in one line, never read as something else."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from common.checkpoint import FORMAT, load_checkpoint, load_weights, save_tensors
+from common.errors import UsageError
+
+STATE: dict[str, Any] = {
+    "format": FORMAT,
+    "script": "script.py",
+    "history": [{"epoch": 1, "train_loss": 0.5}],
+    "model": {"weight": torch.arange(12.0).view(3, 4)},
+    "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1}]},
+    "scheduler": None,
+    "loader": torch.Generator().get_state(),
+    "random": {"cpu": torch.get_rng_state()},
+}
+
+
+def saved(folder: Path, **changes: Any) -> Path:
+    path = folder / "checkpoint.pt"
+    save_tensors(path, {**STATE, **changes})
+    return path
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two contents of checkpoints are equal, to the last bit."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    return bool(a == b)
+
+
+def damaged_copies(content: bytes, count: int) -> list[bytes]:
+    """Copies of a file with one bit flipped, and as many that are cut off."""
+    draw = random.Random(0)
+    copies = []
+    for _ in range(count):
+        flipped = bytearray(content)
+        flipped[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        copies += [bytes(flipped), content[: draw.randrange(len(content))]]
+    return copies
+
+
+def refusals(folder: Path, count: int) -> int:
+    """How many of 2·`count` damaged checkpoints are refused; the others must be read unchanged (a
+    bit between two records belongs to nothing)."""
+    path = saved(folder)
+    content = path.read_bytes()
+    messages = []
+    for copy in damaged_copies(content, count):
+        path.write_bytes(copy)
+        try:
+            state = load_checkpoint(path, "script.py")
+        except UsageError as error:
+            messages.append(str(error))
+        else:
+            assert same(state, STATE)
+    assert all(str(path) in message and "\n" not in message for message in messages)
+    return len(messages)
+
+
+def test_a_damaged_checkpoint_is_refused_or_read_unchanged(tmp_path: Path) -> None:
+    assert refusals(tmp_path, 100) > 150
+
+
+@pytest.mark.full
+def test_many_damaged_checkpoints(tmp_path: Path) -> None:
+    assert refusals(tmp_path, 10_000) > 15_000
+
+
+@pytest.mark.parametrize("part", [name for name in STATE if name != "format"])
+def test_a_part_of_another_type_is_refused(tmp_path: Path, part: str) -> None:
+    with pytest.raises(UsageError, match=rf"is damaged \({part}\)"):
+        load_checkpoint(saved(tmp_path, **{part: 7}), "script.py")
+
+
+def test_a_newer_format_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"format {FORMAT + 1}.*another version"):
+        load_checkpoint(saved(tmp_path, format=FORMAT + 1, extra=1), "script.py")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, number: float) -> None:
+    path = tmp_path / "model.pt"
+    torch.save({"a": torch.ones(2), "b": torch.tensor([1.0, number])}, path)
+    with pytest.raises(UsageError, match=r"model\.pt: the weights b are not finite"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", torch.ones(2), {}, {"a": 1}, None])
+def test_a_file_without_weights_is_refused(tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "model.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(UsageError, match=r"model\.pt"):
+        load_weights(path)

@@ -1,0 +1,168 @@
+"""Runs killed at random instants and resumed: they end as if nothing had happened.
+
+The short form kills a toy training many times; the long one (`pytest -m full`) kills the scripts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import common.epochs
+from common.cli import PROJECT
+from common.data import InMemoryDataset, make_loader
+from common.training import train_one_epoch
+from tests.conftest import TIMES, make_run
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+EPOCHS = 40
+
+
+def content_of(folder: Path) -> dict[str, Any]:
+    """What a run left, without the seconds: every table, every number, every weight."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.name == "metrics.csv":
+            header, *rows = (line.split(",") for line in path.read_text().splitlines())
+            place = header.index("seconds")
+            found[name] = [header, *(row[:place] + row[place + 1 :] for row in rows)]
+        elif path.suffix in (".pt", ".pth") and path.name != "checkpoint.pt":
+            weights = torch.load(path, weights_only=True)
+            found[name] = {key: value.tolist() for key, value in weights.items()}
+        elif path.name == "summary.json":
+            summary = json.loads(path.read_text())
+            numbers = summary["metrics"].items()
+            found[name] = {key: value for key, value in numbers if not is_time(key)}
+    return found
+
+
+def is_time(name: str) -> bool:
+    return name in TIMES or "seconds" in name or "time" in name
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Temporary files: those that begin with a point, but for the lock."""
+    return [path.name for path in folder.rglob(".*") if path.name != ".lock"]
+
+
+# The short form
+
+
+def train_toy(folder: Path) -> None:
+    """A training of about 0.2 s that saves a checkpoint after each epoch."""
+    common.epochs.CHECKPOINT_SECONDS = -1
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.5), nn.Linear(16, 1))
+    optimizer = torch.optim.Adam(model.parameters())
+    inputs = torch.randn(64, 8, generator=torch.Generator().manual_seed(1))
+    loader = make_loader(InMemoryDataset(inputs, inputs.sum(1, keepdim=True)), 16, shuffle=True)
+    with make_run(folder, resume=True) as run:
+        for epoch in run.epochs(EPOCHS, model, optimizer, loader):
+            loss = train_one_epoch(model, epoch.batches, nn.MSELoss(), optimizer)
+            epoch.log(train_loss=loss)
+
+
+def in_a_child(work: Callable[[Path], None], folder: Path, seconds: float) -> bool:
+    """Does the work in a process that is killed after so many seconds; whether it was done."""
+    child = os.fork()
+    if child == 0:
+        try:
+            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+                work(folder)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            assert status == 0, "the work failed"
+            return True
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+def test_a_killed_training_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    assert in_a_child(train_toy, undisturbed, 60)
+    draw = random.Random(0)
+    kills = 0
+    while not in_a_child(train_toy, killed, draw.uniform(0.01, 0.12)):
+        kills += 1
+        assert kills < 200, "it does not get on"
+    assert kills > 2
+    assert content_of(killed) == content_of(undisturbed)
+    assert leftovers(killed) == []
+
+
+# The long form
+
+COMMANDS = {
+    "line": ("line_regression.py", "--limit 600 --image-size 64 --epochs 12"),
+    "fashion": ("fashion_cnn.py", "--limit 2000 --epochs 12"),
+    "batch norm": ("fashion_cnn.py", "--limit 2000 --epochs 12 --batch-norm --shuffle"),
+    "mnist_cnn": ("mnist_cnn.py", "--limit 2000 --epochs 10"),
+    "mnist_mlp": ("mnist_mlp.py", "--source tensor --limit 6000 --epochs 12"),
+    "widths": ("mnist_mlp.py", "--widths 8,16 --limit 3000 --epochs 6"),
+    "compare": ("fashion_cnn.py", "--compare --limit 500 --epochs 3"),
+    "study": ("fmnist_hyperparams.py", "hidden-0 dropout lr-annealing --limit 1000"),
+}
+KILLS = int(os.environ.get("KILLS", "4"))  # of each command
+
+
+def start(script: str, options: str, folder: Path) -> subprocess.Popen[str]:
+    words = [*options.split(), "--out-dir", str(folder), "--resume"]
+    command = [sys.executable, str(PROJECT / script), *words]
+    if script != "fmnist_hyperparams.py":  # its workers take their functions from the script
+        patch = (
+            "import sys, runpy, common.epochs; common.epochs.CHECKPOINT_SECONDS = -1; "
+            f"sys.argv = {[script, *words]!r}; "
+            f"runpy.run_path({str(PROJECT / script)!r}, run_name='__main__')"
+        )
+        command = [sys.executable, "-c", patch]
+    return subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", COMMANDS)
+def test_killed_scripts_end_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
+    script, options = COMMANDS[name]
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    begin = time.monotonic()
+    _, err = start(script, options, undisturbed).communicate()
+    assert err == ""
+    length = time.monotonic() - begin
+    draw = random.Random(0)
+    for _ in range(KILLS):
+        process = start(script, options, killed)
+        try:
+            process.communicate(timeout=draw.uniform(0.2, 1.0) * length)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)  # only the first process: its workers must notice
+            process.communicate()
+    process = start(script, options, killed)
+    _, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    assert content_of(killed) == content_of(undisturbed)
+    assert leftovers(killed) == []
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)

@@ -1,0 +1,148 @@
+"""Interruptions, outputs that cannot take everything, trainings that diverge: one line each."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import mnist_cnn
+from common.cli import PROJECT, guarded, make_parser
+from common.data import InMemoryDataset, make_loader
+from common.errors import Diverged, Terminated
+from common.runs import Run, in_shell
+from common.training import train_one_epoch
+from tests.conftest import Call, make_run
+
+SCRIPT = PROJECT / "mnist_cnn.py"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    ("asked", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "stopped")],
+)
+@pytest.mark.parametrize("module", ["common.begin", "torch.nn.modules.module"])
+def test_ctrl_c_while_torch_is_loaded(
+    module: str, asked: signal.Signals, code: int, word: str, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(  # Python says on standard error what it has imported
+        [sys.executable, "-X", "importtime", SCRIPT, "--limit", "100"], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.endswith(f" {module}\n"):
+            break
+    process.send_signal(asked)
+    out, err = process.communicate(timeout=30)
+    said = [line for line in err.splitlines() if not line.startswith("import time:")]
+    assert (process.returncode, out, said) == (code, "", [f"mnist_cnn.py: {word}"])
+
+
+def test_being_asked_to_stop_prints_the_command_that_continues(
+    tmp_path: Path, call: Call
+) -> None:
+    @guarded
+    def main(argv: object = None) -> None:
+        with make_run(tmp_path / "run"):
+            raise Terminated
+
+    code, _, err = call(main)
+    assert code == 143
+    assert err.endswith(f"stopped; continue with: python script.py --out-dir {tmp_path / 'run'} "
+                        "--resume\n")  # fmt: skip
+
+
+def test_an_output_without_a_character_shows_a_question_mark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @guarded
+    def main(argv: object = None) -> None:
+        print("60,000 × 28 → 10")
+        make_parser("784→10").print_help()
+
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="ascii"))
+    main()
+    sys.stdout.flush()
+    assert content.getvalue().startswith(b"60,000 ? 28 ? 10\n")
+    assert b"784?10" in content.getvalue()
+
+
+def test_a_reader_who_leaves_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+
+    @guarded
+    def main(argv: object = None) -> None:
+        for number in range(3):
+            print("a line", flush=True)
+            done.append(number)
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        main()
+    assert done == [0, 1, 2]
+
+
+def test_a_command_is_written_for_the_shell_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = ["line_regression.py", "--out-dir", "my runs/a"]
+    assert in_shell(parts) == "line_regression.py --out-dir 'my runs/a'"
+    monkeypatch.setattr("common.runs.os.name", "nt")
+    assert in_shell(parts) == 'line_regression.py --out-dir "my runs/a"'
+
+
+def train(run: Run, lr: float, batches: int = 3, scale: float = 1.0) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    dataset = InMemoryDataset(torch.full((batches, 2), scale), torch.zeros(batches, 1))
+    loader = make_loader(dataset, 1)
+    for epoch in run.epochs(1, model, optimizer, loader):
+        loss = train_one_epoch(model, epoch.batches, nn.MSELoss(), optimizer)
+        epoch.log(train_loss=loss)
+
+
+def test_a_loss_that_is_no_number_names_step_rate_and_weight(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run, pytest.raises(Diverged) as caught:
+        train(run, 1e20)
+    said = str(caught.value)
+    assert "epoch 1, step 2: the loss is inf (learning rate 1e+20, largest weight" in said
+    assert said.endswith("lower --lr")
+
+
+def test_weights_that_are_no_numbers_after_the_last_step_are_noticed(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run, pytest.raises(Diverged, match="epoch 1: weights are no finite"):
+        train(run, 3e38, batches=1, scale=100.0)
+    assert not (tmp_path / "model.pt").exists()
+
+
+def test_a_huge_loss_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with make_run(tmp_path) as run:
+        train(run, 1000)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "training diverges at learning rate 1000 (largest weight" in out
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_start_that_fails_leaves_nothing(
+    given: bool, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "MNIST").mkdir(parents=True)
+    monkeypatch.setattr("common.data._try_download", lambda *_: None)
+    options = ("--data-dir", "data", *(("--out-dir", "a/b") if given else ()))
+    code, _, err = call(mnist_cnn.main, *options)
+    assert code == 1
+    assert "no mirror can be reached" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
