@@ -376,7 +376,7 @@ def test_other_options_are_named_when_a_run_is_resumed(
 def test_a_training_that_diverges_ends_in_one_line(tmp_path: Path, call: Call) -> None:
     code, _, err = call(main, *SMALL[:4], "--lr", 1e38, "--out-dir", tmp_path / "r")
     assert code == 1
-    assert "training diverged: the loss of epoch 1 is nan" in err
+    assert "training diverged, epoch 1, step 2: the loss is nan (learning rate 1e+38" in err
     assert err.count("\n") == 1
 
 
