@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.cli import PROJECT
 from common.config import as_json, environment, read_options, write_json
 from common.device import configure_numerics, resolve_precision, seed_everything, select_device
 from common.errors import UsageError
@@ -28,7 +29,8 @@ def start_run(
     at all, and `--resume` continues only with the options the run was started with (more epochs are
     welcome). Raises UsageError before anything is changed.
     """
-    script = Path(script_file).name
+    path = Path(script_file).resolve()
+    script = path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else path.name
     arguments = list(sys.argv[1:] if argv is None else argv)
     if options.resume and options.out_dir is None:
         raise UsageError("--resume needs --out-dir DIR, the folder of the run to continue")
