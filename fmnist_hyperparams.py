@@ -34,7 +34,6 @@ what the document says is judged after 5 epochs too.
 from __future__ import annotations
 
 import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
-
 import argparse
 import functools
 from collections.abc import Sequence
@@ -240,7 +239,7 @@ def load_result(job: Job, images: Tensor) -> Result:
     """The result of a finished job, with its hidden values for these images."""
     name, experiment = job.settings.name, job.settings.experiment
     network = make_network(experiment)
-    network.load_state_dict(load_weights(job.run.folder / "model.pt"))
+    network.load_state_dict(load_weights(job.run.folder / "model.pt", job.run.script))
     network.eval()
     with torch.inference_mode():
         hidden_values = network[:-1](make_inputs(experiment, images))  # N×1000

@@ -19,7 +19,6 @@ derivatives; learning rates, each the best in trials; the deep networks.
 from __future__ import annotations
 
 import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
-
 import argparse
 import copy
 import math

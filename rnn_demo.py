@@ -15,16 +15,15 @@ Wet or dry tomorrow? Accuracy on 2015 (mean ± standard deviation, seeds 0 to 4)
 
 The document (2 of five) is notes on 刘二大人's PyTorch course, which gives the
 networks of "hello", Adam with learning rate 0.1 and 15 epochs. The notes'
-temperature, humidity and light are replaced: Seattle's precipitation, highest
-and lowest temperature and wind tell whether the next day is wet (precipitation
-above 0). 2012 and 2013 train, 2014 chose 16 hidden units (of 8, 16, 32), rate
-0.02 (0.001, 0.005), weight decay 0.01 (0, 0.001) and the best of 40 epochs.
+temperature, humidity and light are replaced by Seattle's precipitation, highest
+and lowest temperature and wind; wet is precipitation above 0. 2012 and 2013
+train; 2014 chose 16 hidden units (of 8, 16, 32), rate 0.02 (0.001, 0.005),
+weight decay 0.01 (0, 0.001) and the best of 40 epochs.
 """
 
 from __future__ import annotations
 
 import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
-
 import argparse
 import copy
 from collections.abc import Callable, Sequence

@@ -80,21 +80,20 @@ def load_tensors(path: Path) -> Any:
         raise Damaged from None
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """A saved model's tensors by name; UsageError where there are none, or one holds a NaN.
-
-    Whether they fit a network is for the network to say.
-    """
+def load_weights(path: Path, script: str) -> dict[str, Tensor]:
+    """The tensors of a model that a script saved, by name; UsageError for any other file, and where
+    a number is NaN or infinite."""
+    other = f"{path} is damaged or holds no network of {script}; --weights takes a file it saved"
     try:
         weights = load_tensors(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})") from None
     except Damaged:
-        raise UsageError(f"{path} is damaged, or holds no trained weights") from None
+        raise UsageError(other) from None
     if not isinstance(weights, dict) or not weights or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
     ):
-        raise UsageError(f"{path} holds no trained weights")
+        raise UsageError(other)
     for name, value in weights.items():
         if not value.isfinite().all():
             raise UsageError(f"{path}: the weights {name} are not finite numbers (NaN or infinite)")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.cli import PROJECT
 from common.config import as_json, environment, read_options, write_json
 from common.device import configure_numerics, resolve_precision, seed_everything, select_device
 from common.errors import UsageError
@@ -28,7 +29,8 @@ def start_run(
     at all, and `--resume` continues only with the options the run was started with (more epochs are
     welcome). Raises UsageError before anything is changed.
     """
-    script = Path(script_file).name
+    path = Path(script_file).resolve()
+    script = path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else path.name
     arguments = list(sys.argv[1:] if argv is None else argv)
     if options.resume and options.out_dir is None:
         raise UsageError("--resume needs --out-dir DIR, the folder of the run to continue")
@@ -39,10 +41,7 @@ def start_run(
     configure_numerics()
     seed_everything(options.seed)
 
-    wanted = options.out_dir
-    made = [path for path in (wanted, *wanted.parents) if not path.exists()] if wanted else []
-    folder = RunFolder(_chosen_folder(script, options), script)
-    folder.made = made or ([] if wanted else [folder.path, *folder.path.parents[:2]])
+    folder = _folder_for(script, options)
     check_is_ours(folder.path, script)
     check_writable(folder.path)
     holds_a_run = any(folder.path.iterdir())
@@ -64,6 +63,15 @@ def start_run(
     write_json(run.file("config.json"), config)
     write_json(run.file("environment.json"), environment(device, options.seed))
     return run
+
+
+def _folder_for(script: str, options: argparse.Namespace) -> RunFolder:
+    """The run's folder, which knows what is made for it and may go again if the start fails."""
+    wanted = options.out_dir
+    made = [path for path in (wanted, *wanted.parents) if not path.exists()] if wanted else []
+    folder = RunFolder(_chosen_folder(script, options), script)
+    folder.made = made or ([] if wanted else [folder.path, *folder.path.parents[:2]])
+    return folder
 
 
 def _from_here(script: Path) -> str:

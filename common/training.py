@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -59,13 +58,20 @@ def train_one_epoch(
         if after_step is not None:
             after_step(outputs.detach(), loss.detach())
     model.train(was_training)
-    mean = mean_loss(losses, sizes, reduction)
-    if not (may_diverge or math.isfinite(mean)):
-        step = int((~torch.stack(losses).isfinite()).nonzero()[0]) + 1
-        epoch = getattr(batches, "epoch", None)  # the batches of `run.epochs` know it
+    if not may_diverge:
+        _check_finite(losses, model, optimizer, getattr(batches, "epoch", None))
+    return mean_loss(losses, sizes, reduction)
+
+
+def _check_finite(
+    losses: list[Tensor], model: nn.Module, optimizer: Optimizer, epoch: int | None
+) -> None:
+    """Raises Diverged at the first loss that is no number; `run.epochs`' batches know the epoch."""
+    wrong = (~torch.stack(losses).isfinite()).nonzero() if losses else ()
+    if len(wrong):
+        step = int(wrong[0]) + 1
         where = f"step {step}" if epoch is None else f"epoch {epoch}, step {step}"
         raise diverged(f"{where}: the loss is {losses[step - 1]:g}", model, optimizer)
-    return mean
 
 
 def diverged(what: str, model: nn.Module, optimizer: Optimizer) -> Diverged:

@@ -27,6 +27,7 @@ from common.rows import Row
 from common.runs import Run
 from common.terminal import print_table, say
 from reports.line_regression_claims import CLAIMS as CLAIMS
+from reports.line_regression_scores import final_scores
 
 if TYPE_CHECKING:
     from line_regression import Lines
@@ -106,11 +107,14 @@ def mark_ends(truth: Tensor, found: Tensor | None = None) -> Callable[[Axes, int
 # The final run
 
 
-def final_run(run: Run, training_errors: Tensor, found: Tensor, unseen: Lines) -> None:
+def final_run(
+    run: Run, training: Lines, found_training: Tensor, unseen: Lines, found: Tensor
+) -> None:
     """Prints the scores, and draws learning curves, errors, and the best and worst lines.
 
-    `training_errors` (N×4) are in pixels, as are the ends `found` (M×4) for the unseen lines.
+    The ends found are in pixels, N×4 for the training and M×4 for the unseen lines.
     """
+    run.metrics |= final_scores(training, found_training, unseen, found)
     reading = {"sum": "summed", "mean": "averaged"}[run.options.loss]
     for part in ("train", "unseen"):
         share = number(run, f"{part}_coordinates_within_2")
@@ -119,7 +123,7 @@ def final_run(run: Run, training_errors: Tensor, found: Tensor, unseen: Lines) -
     learning_curves(run.history, run)
     figure, (axes,) = new_figure("How far off is a coordinate, on training and on unseen lines?")
     errors = {
-        "training lines": training_errors.abs(),
+        "training lines": (found_training - training.ends).abs(),
         "unseen lines": (found - unseen.ends).abs(),
     }
     draw_histogram(axes, errors, bins=40, limits=(0, 20), colours=(TRAINING, UNSEEN))
@@ -211,13 +215,18 @@ def ending(run: Run, found: Tensor, unseen: Lines) -> str:
     lines = {pixels: int((largest <= pixels).sum()) for pixels in (2, 10)}
     shares = {pixels: share_of(errors <= pixels) for pixels in (2, 10)}
     worst = unseen.ends[order[-5:]]
+    small = run.metrics["question_lines_exact"]
+    assert isinstance(small, list)
     return (
         f"Your network found {lines[10]:,} of {count:,} unseen lines ({lines[10] / count:.1%}) "
         f"with all four coordinates within 10 px, and {lines[2]:,} within 2 px. Of all "
         f"coordinates, {shares[10]:.1%} are within 10 px and {shares[2]:.1%} within 2 px. The "
         f"{len(worst)} worst lines are off by {between(largest[-5:])} px; they are "
         f"{between(worst[:, 2] - worst[:, 0])} px wide and "
-        f"{between((worst[:, 3] - worst[:, 1]).abs())} px high. Open predictions.png. "
+        f"{between((worst[:, 3] - worst[:, 1]).abs())} px high. "
+        f"Of {len(small)} small networks that score each pixel, the worst found "
+        f"{min(small):.1%} of the lines, exactly. "
+        "Open better_question.png and predictions.png. "
         f"Next: python {next_command(run)}."
     )
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from common.errors import Diverged
 from common.figures import mark_epochs, new_figure, save_figure
-from common.metrics import accuracy_within
 from common.rows import Row
 from common.runs import Run
 from common.terminal import print_table, say
@@ -30,14 +29,6 @@ def either_order_loss(outputs: Tensor, ends: Tensor) -> Tensor:
     as_given = (outputs - ends).square().sum(1)  # B
     exchanged = (outputs - ends.roll(2, dims=1)).square().sum(1)  # B: x1, y1, x0, y0
     return torch.minimum(as_given, exchanged).sum()
-
-
-def within_in_either_order(found: Tensor, ends: Tensor, pixels: float) -> float:
-    """Share of the coordinates (N×4, pixels) within so many pixels, 0..1, with the ends of each
-    line in the order that is nearer to those found."""
-    exchanged = ends.roll(2, dims=1)
-    is_nearer = (found - exchanged).abs().amax(1) < (found - ends).abs().amax(1)
-    return accuracy_within(found, torch.where(is_nearer[:, None], exchanged, ends), pixels)
 
 
 def exchange_some_ends(lines: Lines, generator: torch.Generator) -> Lines:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.bounds import about, above, at_least, at_most, below
+from common.bounds import about, above, at_least, at_most, below, exactly
 from common.claims import Claim
 
 # Three seeds of the same network differ by so much after as many epochs: less shows nothing.
@@ -73,4 +73,9 @@ CLAIMS = (
           "slowdown_any_order_own_loss", above(1), "{:.2f}×", ABLATION, every_seed=True),
     Claim("1.10f", "dropout: epochs to that goal ÷ those without", "may hurt learning",
           "slowdown_dropout", above(1), "{:.2f}×", ABLATION, every_seed=True),
+    # Not the document's: what asking a better question should reach.
+    Claim("1.11a", "a score for each pixel, five seeds: unseen lines exact to the pixel",
+          "our target", "question_lines_exact", exactly(1), "{:.2%}", DOCUMENT, every_seed=True),
+    Claim("1.11b", "its parameters", "our target", "question_parameters", at_most(100),
+          "{:.0f}", DOCUMENT),
 )  # fmt: skip

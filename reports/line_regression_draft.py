@@ -23,6 +23,15 @@ from reports.line_regression import PALETTE, STYLES, mark_ends
 if TYPE_CHECKING:
     from line_regression import Lines
 
+# What is changed in the first draft, by the name of the network that it becomes.
+REPAIRS: dict[str, dict[str, Any]] = {
+    "first draft": {},
+    "ends as fractions": {"ends_in_pixels": False},
+    "ReLU": {"relu": True},
+    "two convolutions": {"channels": (4, 8)},
+    "all three": {"ends_in_pixels": False, "relu": True, "channels": (4, 8)},
+    "fractions at 0.1": {"ends_in_pixels": False, "lr": 0.1},
+}
 HIGHEST = 1e9  # of the figure: a network that explodes leaves it within a few updates
 
 

@@ -94,7 +94,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, number: float) 
     path = tmp_path / "model.pt"
     torch.save({"a": torch.ones(2), "b": torch.tensor([1.0, number])}, path)
     with pytest.raises(UsageError, match=r"model\.pt: the weights b are not finite"):
-        load_weights(path)
+        load_weights(path, "script.py")
 
 
 @pytest.mark.parametrize("content", [b"", b"text", torch.ones(2), {}, {"a": 1}, None])
@@ -105,4 +105,4 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, content: Any) -> None
     elif content is not None:
         torch.save(content, path)
     with pytest.raises(UsageError, match=r"model\.pt"):
-        load_weights(path)
+        load_weights(path, "script.py")

@@ -22,13 +22,13 @@ from line_regression import (
     Lines,
     first_draft,
     make_lines,
-    outermost_pixels,
     train_watched,
 )
 from reports import line_regression_ablation as ablation
 from reports import line_regression_draft as draft
 from reports import line_regression_rates as rates
 from reports.line_regression_claims import CLAIMS, DOCUMENT
+from reports.line_regression_scores import outermost_pixels, within_in_either_order
 from tests.conftest import make_run
 
 
@@ -247,8 +247,8 @@ def test_the_loss_in_either_order_against_numpy() -> None:
 def test_the_score_in_either_order_by_hand() -> None:
     ends = torch.tensor([[10, 10, 20, 20], [0, 5, 9, 5]])
     found = torch.tensor([[10.5, 12.0, 20.0, 26.0], [9.0, 5.0, 0.0, 8.0]])
-    assert ablation.within_in_either_order(found, ends, 1) == 5 / 8
-    assert ablation.within_in_either_order(found, ends, 3) == 7 / 8
+    assert within_in_either_order(found, ends, 1) == 5 / 8
+    assert within_in_either_order(found, ends, 3) == 7 / 8
 
 
 def history(*shares: float) -> list[Row]:

@@ -1,0 +1,126 @@
+"""Where there is ink on an image: what differs from the paper around it, whatever the light."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+
+Grey = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+FAINTEST = 0.08  # of the way from black to white: what stands out less is no ink
+BORDER = 0.08  # of the sides: the frame in which most of what is seen is paper
+EVEN = 0.04  # of the way from black to white: where light differs less, it is even
+MUCH_MORE = 2.0  # a colour's contrast over that of the brightness, for the colour to be looked at
+
+
+def find_ink(image: Grey) -> Grey:
+    """How far each pixel stands out from the paper (H×W, 0..1), from H×W or H×W×3.
+
+    The light may be uneven, and the ink darker than the paper, lighter, or only of another colour;
+    it may reach the edge. The brightness is looked at, unless a colour stands out much more.
+    """
+    if image.ndim == 2:
+        return _stands_out(image)
+    red, green, blue = np.moveaxis(image, 2, 0)
+    brightness = _stands_out(0.299 * red + 0.587 * green + 0.114 * blue)
+    best, most = brightness, MUCH_MORE * contrast(brightness)
+    for colour in ((red - green) / 2, (blue - (red + green) / 2) / 2):
+        if np.ptp(colour) > FAINTEST:
+            ink = _stands_out(colour + 0.5)
+            if contrast(ink) > most:
+                best, most = ink, contrast(ink)
+    return best
+
+
+def contrast(ink: Grey) -> float:
+    """How far ink stands out from paper, on average, where Otsu's threshold parts them."""
+    if np.ptp(ink) == 0:
+        return 0.0
+    mask = ink > threshold_otsu(ink)
+    return float(ink[mask].mean() - ink[~mask].mean())
+
+
+def separability(ink: Grey, mask: Mask) -> float:
+    """How clearly ink and paper are two groups, by Otsu's ratio.
+
+    It is 1 for two values only, and 0.64 for normal noise cut in half.
+    """
+    share = mask.mean()
+    return float(share * (1 - share) * (ink[mask].mean() - ink[~mask].mean()) ** 2 / ink.var())
+
+
+def border_surface(grey: Grey) -> Grey:
+    """The plane through most pixels of an image's border (H×W), at each of its pixels."""
+    border, terms = _border_and_terms(grey.shape)
+    return _surface(grey, border, terms[..., :3])
+
+
+def _stands_out(grey: Grey) -> Grey:
+    grey = ndimage.gaussian_filter(grey, max(grey.shape) / 250)  # against the noise of a camera
+    paper, is_ink_light = _paper(grey)
+    if is_ink_light:
+        grey, paper = 1 - grey, 1 - paper
+    # Beyond the border the paper continues, also where ink reaches the border.
+    window = max(3, min(grey.shape) // 3, grey.shape[0] // 4)
+    around = np.maximum(np.pad(grey, window, mode="edge"), np.pad(paper, window, mode="edge"))
+    inside = np.s_[window:-window, window:-window]
+    around[inside] = grey
+    ink = _dark_lines(around, window)[inside]
+    # Under even light the paper is known, and broad ink, whose middle the window misses, is too.
+    beside = grey if np.ptp(ink) == 0 else np.where(ink > threshold_otsu(ink), np.nan, grey)
+    if np.nanquantile(np.abs(beside - paper), 0.6) < EVEN:
+        return np.asarray(paper - grey)
+    return ink
+
+
+def _dark_lines(grey: Grey, window: int) -> Grey:
+    # A closing fills every dark place narrower than its window with what is around it.
+    closed: Grey = ndimage.grey_closing(grey, size=(window, window))
+    return closed - grey
+
+
+def _paper(grey: Grey) -> tuple[Grey, bool]:
+    """The paper's grey at each pixel, from that at the border, and whether the ink is lighter.
+
+    A curved surface follows slanting light and dark corners, but also ink that reaches the border
+    on opposite sides; a plane does not. Where they disagree about the ink, and the curved one does
+    not fit the whole border, the lines decide: dark ones on light ground or light ones on dark.
+    """
+    border, terms = _border_and_terms(grey.shape)
+    curved = _surface(grey, border, terms)
+    plane = _surface(grey, border, terms[..., :3])
+    # Few pixels are ink, but they differ much from the paper, so cubes are added up.
+    lighter = [float(((grey - paper) ** 3).sum()) > 0 for paper in (curved, plane)]
+    if np.quantile(np.abs(grey - curved)[border], 0.9) < 0.1 * np.ptp(grey):
+        return curved, lighter[0]
+    if lighter[0] != lighter[1]:
+        window = max(3, max(grey.shape) // 7)
+        dark, light = _dark_lines(grey, window), _dark_lines(1 - grey, window)
+        return plane, float((light**3).sum()) > float((dark**3).sum())
+    return plane, lighter[1]
+
+
+def _border_and_terms(shape: tuple[int, ...]) -> tuple[Mask, Grey]:
+    """A frame of the image (H×W), and the terms of a quadratic surface (H×W×6): 1, y, x, y², …"""
+    rows, columns = ((np.arange(side) + 0.5) / side - 0.5 for side in shape)
+    y, x = np.meshgrid(rows, columns, indexing="ij")
+    border = np.maximum(np.abs(y), np.abs(x)) > 0.5 - BORDER
+    return border, np.stack([np.ones(shape), y, x, y**2, x * y, x**2], axis=-1)
+
+
+def _surface(grey: Grey, border: Mask, terms: Grey) -> Grey:
+    """The surface of these terms through most pixels of the border, whatever the others are.
+
+    The sum of the distances is made small, not that of their squares: least squares are solved
+    again and again, and a pixel counts the less the farther it was from the surface.
+    """
+    seen, values = terms[border], grey[border]
+    weights = np.ones(len(values))
+    for _ in range(10):
+        roots = np.sqrt(weights)
+        surface, *_ = np.linalg.lstsq(seen * roots[:, None], values * roots, rcond=None)
+        weights = 1 / np.maximum(np.abs(values - seen @ surface), 0.02)
+    return np.asarray(terms @ surface, dtype=np.float64)

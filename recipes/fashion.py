@@ -1,0 +1,295 @@
+"""How well can a small network know clothes? Document 3's network, step by step.
+
+    python recipes/fashion.py                    train it, then test it once
+    python recipes/fashion.py --seeds 0,1,2,3,4  the same with five seeds
+    python recipes/fashion.py --validate         watch it, without test images
+    python recipes/fashion.py --ladder           what each step gives and costs
+
+You learn what turns a first network into a good one, and what each step costs.
+Target: at least 94.5% of Fashion-MNIST's test images classified correctly, with
+a million parameters at most, within 15 minutes on two cores.
+
+Measured: TODO-MEASURE
+
+Every choice was made on 10,000 of the 60,000 training images, held out for that
+(--validate, --ladder). The recipe is then trained on all 60,000, and the test
+images are read once, after the last epoch, by `score_once`.
+"""
+
+from __future__ import annotations
+
+import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from common.augment import random_crop, random_erase, random_flip
+from common.cli import add_data_flag, guarded, make_parser
+from common.data import LabelledImages, load_images, to_unit_range
+from common.device import can_fuse, seed_everything
+from common.metrics import accuracy
+from common.runs import Run
+from common.start import start_run
+from common.training import Metric, accuracy_on, evaluate, predict, train_one_epoch
+from recipes import ladder
+from reports import recipe_fashion as report
+from reports.ladder import ladder as show_ladder
+
+SCORED_AT_ONCE = 500  # images
+MEAN, DEVIATION = 0.286, 0.353  # of the pixels of the training images, 0..1
+
+# 1. The recipe: the values here are document 3's network and training; each step changes some
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network and its training."""
+
+    epochs: int = 6
+    batch_size: int = 100
+    shuffle: bool = False  # another order of the images in each epoch
+    normalised: bool = False  # pixels with mean 0 and standard deviation 1
+    kernel_size: int = 5
+    channels: tuple[int, ...] = (16, 32)  # of the stages; each halves the side of the image
+    residual_blocks: tuple[int, ...] = (0, 0)  # of two convolutions each, at the stages' ends
+    batch_norm: bool = False
+    lr: float = 0.1  # with one cycle its maximum
+    one_cycle: bool = False  # the learning rate rises from near 0 and falls to 0
+    warm_up: float = 0.2  # the share of the steps in which it rises
+    momentum: float = 0.0  # Nesterov's
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0  # this share of a label is spread evenly over all classes
+    crop: int = 0  # pixels by which an image is moved at most
+    flips: bool = False
+    erased: int = 0  # side of a black square in each image, pixels
+    averaging: float = 0.0  # how much of the mean of the weights stays at each step
+    two_looks: bool = False  # at the image and its mirror image, when an image is classified
+    bfloat16: bool = False  # 16-bit floats where the hardware has them
+
+
+STEPS: ladder.Steps = {
+    "longer": {"epochs": 30},
+    "shuffled": {"shuffle": True},
+    "normalised": {"normalised": True},
+    "batch norm": {"batch_norm": True},
+    "deeper": {"kernel_size": 3, "channels": (64, 128), "residual_blocks": (0, 1)},
+    "bfloat16": {"bfloat16": True},
+    "one cycle": {"one_cycle": True, "lr": 0.4},
+    "momentum": {"momentum": 0.9, "lr": 0.1},
+    "weight decay": {"weight_decay": 5e-4},
+    "soft labels": {"label_smoothing": 0.1},
+    "crops": {"crop": 1},
+    "flips": {"flips": True},
+    "erased squares": {"erased": 8},
+    "mean weights": {"averaging": 0.995},
+    "two looks": {"two_looks": True},
+}
+RECIPE = ladder.everything(Recipe(), STEPS)
+
+# 2. The data: images with labels, and what training makes of the images of a batch
+
+
+@functools.cache
+def parts(data_dir: Path, limit: int | None) -> tuple[LabelledImages, LabelledImages]:
+    """The training images to train on, and those held out; read once in each process."""
+    return ladder.split(load_images("FashionMNIST", "train", data_dir, limit))
+
+
+def varied(recipe: Recipe, images: Tensor) -> Tensor:
+    """A batch as training sees it: bytes B×1×28×28 → moved, mirrored, partly black, floats 0..1."""
+    generator = torch.default_generator  # a checkpoint keeps its state
+    if recipe.crop:
+        images = random_crop(images, recipe.crop, generator)
+    if recipe.flips:
+        images = random_flip(images, generator)
+    if recipe.erased:
+        images = random_erase(images, recipe.erased, generator)
+    return to_unit_range(images)
+
+
+# 3. The network: stages that halve the side of the image, then one linear layer
+
+
+class ClothesNet(nn.Module):
+    """Images B×1×28×28, 0..1 → logits B×10: for each class a score, the higher the likelier."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        side = 28 // 2 ** len(recipe.channels)
+        # Created first, as in document 3's network: the same seed gives the same weights.
+        self.classify = nn.Linear(recipe.channels[-1] * side * side, 10)
+        self.stages = nn.Sequential()
+        inputs = 1
+        for outputs, blocks in zip(recipe.channels, recipe.residual_blocks, strict=True):
+            self.stages.append(convolution(inputs, outputs, recipe, pool=2))
+            for _ in range(blocks):
+                self.stages.append(Residual(outputs, recipe))
+            inputs = outputs
+
+    def forward(self, images: Tensor) -> Tensor:  # B×1×28×28
+        if self.training or not self.recipe.two_looks:
+            return self.look(images)
+        return (self.look(images) + self.look(images.flip(3))) / 2  # B×10
+
+    def look(self, images: Tensor) -> Tensor:  # B×1×28×28
+        if self.recipe.normalised:
+            images = (images - MEAN) / DEVIATION
+        hidden = self.stages(images)  # B×C×S×S; the document's: B×32×7×7
+        logits: Tensor = self.classify(hidden.flatten(1))  # B×10
+        return logits
+
+
+def convolution(inputs: int, outputs: int, recipe: Recipe, pool: int = 1) -> nn.Sequential:
+    """B×inputs×S×S → B×outputs×S/pool×S/pool; norm and ReLU have only the pooled values to do."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, recipe.kernel_size, padding=recipe.kernel_size // 2),
+        nn.MaxPool2d(pool) if pool > 1 else nn.Identity(),
+        nn.BatchNorm2d(outputs) if recipe.batch_norm else nn.Identity(),
+        nn.ReLU(),
+    )
+
+
+class Residual(nn.Module):
+    """B×C×S×S → the same shape: what comes in, and what two convolutions add to it."""
+
+    def __init__(self, channels: int, recipe: Recipe) -> None:
+        super().__init__()
+        self.first = convolution(channels, channels, recipe)
+        self.second = convolution(channels, channels, recipe)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        added: Tensor = self.second(self.first(hidden))
+        return hidden + added
+
+
+# 4. Training
+
+
+def train(
+    run: Run, recipe: Recipe, training: LabelledImages, held_out: LabelledImages | None = None
+) -> nn.Module:
+    """Trains a network; after each epoch scores it on the images held out, where there are any.
+
+    Returns the network that answers: with averaging the one with the mean weights.
+    """
+    seed_everything(run.seed)
+    network = ClothesNet(recipe).to(run.device).to(memory_format=torch.channels_last)
+    # A copy whose weights go a little way towards the network's at each step: their running mean.
+    mean_network = AveragedModel(
+        network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True)  # fmt: skip
+    answering = mean_network.module if recipe.averaging else network
+    batches = training.batches(recipe.batch_size, shuffle=recipe.shuffle, seed=run.seed,
+                               transform=functools.partial(varied, recipe))  # fmt: skip
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0,
+        weight_decay=recipe.weight_decay, fused=can_fuse(run.device))  # fmt: skip
+    schedule = None
+    if recipe.one_cycle:
+        schedule = ladder.one_cycle(optimizer, recipe.epochs * len(batches), recipe.warm_up)
+    loss_function = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+    dtype = run.dtype if recipe.bfloat16 else torch.float32
+
+    def after_step(logits: Tensor, loss: Tensor) -> None:
+        if schedule is not None:
+            schedule.step()
+        if recipe.averaging:
+            mean_network.update_parameters(network)
+
+    saved = nn.ModuleDict({"network": network, "mean": mean_network})
+    for epoch in run.epochs(recipe.epochs, saved, optimizer, batches, scheduler=schedule):
+        loss = train_one_epoch(network, epoch.batches, loss_function, optimizer, dtype=dtype,
+                               after_step=after_step)  # fmt: skip
+        epoch.log(train_loss=loss)
+        if held_out is not None:
+            epoch.log(**scores(answering, training, held_out, dtype))
+    return answering
+
+
+def scores(
+    network: nn.Module, training: LabelledImages, held_out: LabelledImages, dtype: torch.dtype
+) -> dict[str, float]:
+    """Accuracy on as many training images as are held out; accuracy and loss on those held out."""
+    metrics: dict[str, Metric] = {"val_loss": nn.CrossEntropyLoss(), "val_accuracy": accuracy}
+    numbers = evaluate(network, held_out.batches(SCORED_AT_ONCE), metrics, dtype)
+    sample = training.first(len(held_out)).batches(SCORED_AT_ONCE)
+    return {**numbers, "train_accuracy": accuracy_on(network, sample, dtype)}
+
+
+# 5. Choosing: the ladder, or one training that is watched
+
+
+def train_one(run: Run, recipe: Recipe) -> None:
+    """One training of the ladder, in a process of its own."""
+    train(run, recipe, *parts(run.options.data_dir, run.options.limit))
+
+
+def climb(run: Run) -> str:
+    """Trains the recipe after each step, and without each; returns the closing sentence."""
+    recipes = ladder.climb(Recipe(), STEPS) | ladder.without_each(Recipe(), STEPS)
+    return show_ladder(run, ladder.run_ladder(run, run.options, train_one, recipes))
+
+
+def validate(run: Run, recipe: Recipe) -> str:
+    """Trains with each seed without the images held out, and scores those; a closing sentence."""
+    runs = list(ladder.each_seed(run, run.options, recipe))
+    for one in runs:
+        train_one(one, recipe)
+    return report.validated(run, runs)
+
+
+# 6. The recipe on all training images; at the very end the test images
+
+
+def train_and_test(run: Run, recipe: Recipe) -> str:
+    """Trains with each seed, then scores the test images; returns the closing sentences."""
+    training = load_images("FashionMNIST", "train", run.options.data_dir, run.options.limit)
+    runs = list(ladder.each_seed(run, run.options, recipe))
+    networks = []
+    for one in runs:
+        networks.append(train(one, recipe, training))
+        ladder.save_weights(one, networks[-1])
+    return report.tested(run, runs, networks[0], *score_once(run, recipe, networks))
+
+
+def score_once(
+    run: Run, recipe: Recipe, networks: Sequence[nn.Module]
+) -> tuple[LabelledImages, list[Tensor]]:
+    """The test images, which nothing before this has read, and each network's logits (N×10).
+
+    Nothing was chosen by what comes out: no step, no number, no epoch, no seed.
+    """
+    test = load_images("FashionMNIST", "test", run.options.data_dir, run.options.limit)
+    dtype = run.dtype if recipe.bfloat16 else torch.float32
+    batches = test.batches(SCORED_AT_ONCE)
+    return test, [predict(network, batches, dtype)[0] for network in networks]
+
+
+# 7. Main
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser(__doc__)
+    add_data_flag(parser)
+    options = ladder.parse_recipe(parser, argv, RECIPE)
+    if ladder.helps_rank_0(options, train_one):
+        return
+    recipe = ladder.as_chosen(RECIPE, options)
+    with start_run(__file__, options, argv) as run:
+        if options.ladder:
+            ending = climb(run)
+        elif options.validate:
+            ending = validate(run, recipe)
+        else:
+            ending = train_and_test(run, recipe)
+        run.finish(document=3, claims=report.claims(run, RECIPE), ending=ending)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""What the recipes share: a ladder of named steps, the trainings on it, and the options.
+
+A recipe is a frozen dataclass that describes a network and its training, with at least `epochs`,
+`batch_size` and `lr`. Its defaults are the document's. A step is a name with the fields that it
+changes; a later step may change a field again. With all steps together the recipe is complete.
+
+What is on the ladder is chosen on images held out from the training set; no test image is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import Field, asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import torch
+import torch.distributed as dist
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+
+from common.checkpoint import write_whole
+from common.cli import add_shared_flags, whole_number, whole_numbers
+from common.config import read_options
+from common.data import LabelledImages
+from common.errors import RunError, UsageError
+from common.jobs import Job
+from common.ranks import rank, run_on_all_ranks
+from common.rows import Row, read_rows
+from common.runs import Run
+
+DOCUMENT = "document"  # the ladder's foot: the document's network and training
+SEEDS = (0, 1, 2, 3, 4)  # of the ladder, and of the numbers that are stated
+HELD_OUT = 6  # one training image in six is held out to choose by: 10,000 of 60,000
+SPLIT_SEED = 0  # the same images are held out whatever a run's seed
+
+
+class Trainable(Protocol):
+    """Any recipe."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def epochs(self) -> int: ...
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def lr(self) -> float: ...
+
+
+Recipe = TypeVar("Recipe", bound=Trainable)
+Steps = Mapping[str, Mapping[str, Any]]  # a step's name → the fields that it changes
+# A recipe's name → seed → a row for each epoch; no rows where the training diverged.
+Trainings = Mapping[str, Mapping[int, Sequence[Row]]]
+
+
+# The recipes on a ladder
+
+
+def everything(base: Recipe, steps: Steps) -> Recipe:
+    """The base with the changes of all steps."""
+    for changes in steps.values():
+        base = replace(base, **changes)
+    return base
+
+
+def climb(base: Recipe, steps: Steps) -> dict[str, Recipe]:
+    """The base, as `document`, and after each step what has become of it by then."""
+    recipes = {DOCUMENT: base}
+    for name, changes in steps.items():
+        base = replace(base, **changes)
+        recipes[name] = base
+    return recipes
+
+
+def without(step: str) -> str:
+    """The name of the complete recipe without this step."""
+    return f"without {step}"
+
+
+def without_each(base: Recipe, steps: Steps) -> dict[str, Recipe]:
+    """For each step the recipe of all the others, as `without <step>`.
+
+    Raises ValueError for a step without which the recipe is the same.
+    """
+    recipes = {}
+    for name in steps:
+        others = {other: changes for other, changes in steps.items() if other != name}
+        recipe = everything(base, others)
+        if recipe == everything(base, steps):
+            raise ValueError(f"step {name!r} changes nothing that no later step changes")
+        recipes[without(name)] = recipe
+    return recipes
+
+
+# The trainings of a ladder
+
+
+def run_ladder(
+    run: Run,
+    options: argparse.Namespace,
+    train_one: Callable[[Run, Any], object],
+    recipes: Mapping[str, Recipe],
+    column: str = "val_accuracy",
+) -> Trainings:
+    """Trains every recipe with every seed, several side by side, and returns their histories.
+
+    `train_one(run, recipe)` trains one with the run's seed in the run's folder, by `run.epochs`, on
+    the training part of the training set; it logs `column` after each epoch. It is called in a
+    process of its own, so it is a function at the top of a module. Equal recipes are trained once;
+    with --resume those that are finished are not trained again. No training is longer than
+    --epochs. RunError names those that failed; one that diverged has no rows instead.
+    """
+    jobs: dict[tuple[Recipe, int], Job] = {}
+    for seed in options.seeds:
+        for name, recipe in _shortened(recipes, options.epochs).items():
+            if (recipe, seed) not in jobs:
+                folder = f"{name.lower().replace(' ', '-')}-seed{seed}"
+                subrun = run.subrun(folder, asdict(recipe), seed)
+                jobs[recipe, seed] = Job(subrun, recipe.epochs, recipe)
+    unfinished = [job for job in jobs.values() if not job.finished]
+    # The longest first: at the end no process waits long for the last one.
+    unfinished.sort(key=_epochs_of, reverse=True)
+    failures = run_on_all_ranks(unfinished, partial(_work, train_one), options.jobs, (column,))
+    _raise_unless_diverged(run, failures)
+    trainings: dict[str, dict[int, Sequence[Row]]] = {}
+    for name, recipe in _shortened(recipes, options.epochs).items():
+        trainings[name] = {seed: _history(jobs[recipe, seed]) for seed in options.seeds}
+    return trainings
+
+
+def helps_rank_0(options: argparse.Namespace, train_one: Callable[[Run, Any], object]) -> bool:
+    """Under torchrun the processes but the first train what that one gives them, and return True.
+
+    False for the first, and without torchrun.
+    """
+    if rank() == 0:
+        return False
+    run_on_all_ranks(None, partial(_work, train_one), options.jobs)
+    return True
+
+
+def _shortened(recipes: Mapping[str, Recipe], epochs: int) -> dict[str, Recipe]:
+    return {name: replace(one, epochs=min(one.epochs, epochs)) for name, one in recipes.items()}
+
+
+def _epochs_of(job: Job) -> int:
+    return job.epochs
+
+
+def _work(train_one: Callable[[Run, Any], object], job: Job) -> None:
+    train_one(job.run, job.settings)
+    (job.run.folder / "checkpoint.pt").unlink(missing_ok=True)  # a finished one needs none
+
+
+def _history(job: Job) -> Sequence[Row]:
+    return read_rows(job.run.folder / "metrics.csv") if job.finished else []
+
+
+def _raise_unless_diverged(run: Run, failures: Mapping[str, str]) -> None:
+    """That a training diverges without a step is what the ladder is to show; the rest is not."""
+    failed = [f"{name}: {reason}" for name, reason in failures.items()
+              if not reason.startswith("Diverged: ")]  # fmt: skip
+    if failed:
+        again = f"--out-dir {run.folder} --resume trains them again"
+        raise RunError(f"trainings that failed: {'; '.join(failed)}; {again}")
+
+
+# The main run
+
+
+def each_seed(run: Run, options: argparse.Namespace, recipe: Trainable) -> Iterator[Run]:
+    """The run to train in for each seed: a subrun for each of several, or the run itself."""
+    for seed in options.seeds:
+        alone = len(options.seeds) == 1
+        yield run if alone else run.subrun(f"seed{seed}", asdict(recipe), seed)
+
+
+def one_cycle(optimizer: Optimizer, steps: int, warm_up: float) -> OneCycleLR:
+    """Learning rates for all steps: up to the optimizer's in a share of them, then down to 0.
+
+    Along cosines, from 1/25 of the optimizer's rate; call `step()` after each step. L. N. Smith,
+    N. Topin, "Super-Convergence", arXiv 1708.07120. `warm_up` is a fraction.
+    """
+    steps = max(steps, 3)  # OneCycleLR divides by zero where the rise takes less than two steps
+    (lr,) = {group["lr"] for group in optimizer.param_groups}
+    share = max(warm_up, 2 / steps)
+    return OneCycleLR(optimizer, lr, steps, pct_start=share, cycle_momentum=False)
+
+
+def seconds_of_training(run: Run) -> float:
+    """The seconds from the first to the last batch of each epoch, without reading and scoring."""
+    return sum(row["seconds"] for row in run.history)
+
+
+def split(images: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
+    """Training images in two parts: to train on, and the last sixth of a seeded order to choose by.
+
+    The order does not depend on a run's seed, so all networks of a ladder are scored on the same.
+    """
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    held_out = len(images) // HELD_OUT
+    to_train, to_choose = order[: len(order) - held_out], order[len(order) - held_out :]
+    return (
+        LabelledImages(images.images[to_train], images.labels[to_train]),
+        LabelledImages(images.images[to_choose], images.labels[to_choose]),
+    )
+
+
+def save_weights(run: Run, network: nn.Module) -> None:
+    """Saves the network's weights as `model.safetensors` in the run's folder."""
+    tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+    path, content = run.file("model.safetensors"), save(tensors)
+    write_whole(path, lambda file: file.write(content))
+
+
+def load_weights(path: Path, network: nn.Module) -> None:
+    """Gives the network the weights in a file that `save_weights` wrote.
+
+    Raises UsageError for a file that cannot be read, or of another network.
+    """
+    try:
+        network.load_state_dict(load(path.read_bytes()))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror})") from None
+    except (SafetensorError, RuntimeError):
+        raise UsageError(f"{path} does not hold the weights of this network") from None
+
+
+# Options
+
+
+def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of every recipe; the shared ones follow, then `complete`."""
+    add = parser.add_argument_group("flags of every recipe").add_argument
+    add("--seeds", type=whole_numbers(0), metavar="N,N,…",
+        help="train with each of these random seeds, one after the other (default: --seed alone; "
+             "with --ladder 0,1,2,3,4)")  # fmt: skip
+    add("--validate", action="store_true",
+        help="train without the images held out to choose by, score those after each epoch, and "
+             "no test image")  # fmt: skip
+    add("--ladder", action="store_true",
+        help="train after each step, and without each; score the images held out; no training is "
+             "longer than --epochs")  # fmt: skip
+    add("--jobs", type=whole_number(1), metavar="N",
+        help="trainings of --ladder at the same time, one thread each (default: one for each CPU "
+             "core)")  # fmt: skip
+
+
+def complete(options: argparse.Namespace) -> argparse.Namespace:
+    """Fills in `seeds` and `jobs`; UsageError for flags that exclude each other."""
+    if options.ladder and options.validate:
+        raise UsageError("--ladder scores the images held out anyway: no --validate")
+    if dist.is_torchelastic_launched() and not options.ladder:
+        raise UsageError("torchrun shares the trainings of --ladder; without it use python")
+    if options.seeds is None:
+        options.seeds = SEEDS if options.ladder else (options.seed,)
+    if len(options.seeds) == 1:
+        (options.seed,) = options.seeds
+    if options.jobs is None:
+        options.jobs = torch.get_num_threads()
+    return options
+
+
+def parse_recipe(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, recipe: Trainable,
+    precision: str = "auto",
+) -> argparse.Namespace:  # fmt: skip
+    """The options of a recipe: its own, which `parser` has already, those of all, the shared ones.
+
+    `recipe` is the complete one. Raises UsageError for options that do not go together.
+    """
+    add_recipe_flags(parser)
+    add_shared_flags(parser, epochs=recipe.epochs, batch_size=recipe.batch_size, lr=recipe.lr)
+    parser.set_defaults(precision=precision)
+    options = complete(parser.parse_args(argv))
+    if options.ladder and (options.batch_size, options.lr) != (recipe.batch_size, recipe.lr):
+        raise UsageError("--ladder: each step has its own numbers; no --batch-size, no --lr")
+    before = read_options(options.out_dir) if options.resume and options.out_dir else None
+    if before is not None and before.get("epochs") != options.epochs:
+        raise UsageError(
+            f"--resume: --epochs was {before.get('epochs')}, and the learning rates of all epochs "
+            "follow from it"
+        )
+    return options
+
+
+def as_chosen(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+    """The recipe with the epochs, batch size and learning rate of the command line."""
+    return replace(recipe, epochs=options.epochs, batch_size=options.batch_size, lr=options.lr)

@@ -1,0 +1,203 @@
+"""How fast can a network learn? Seconds of training to a test accuracy, on two cores.
+
+    python recipes/sprint.py                     the three races, once
+    python recipes/sprint.py --seeds 0,1,2,3,4,5,6,7,8,9          ten times
+    python recipes/sprint.py --race digits-99.0  one of them
+    python recipes/sprint.py --race digits-99.0 --validate  …without test images
+    python recipes/sprint.py --race digits-99.0 --ladder    …step by step
+
+You learn that a record is a small network, a few epochs and a learning rate that
+rises and falls, each chosen for the goal. A race's length is fixed before it
+starts: it ends after its last epoch, and only then is the test set read. A race
+is won if the mean of ten seeds reaches the goal.
+
+Targets on two cores, seconds of training without reading and scoring:
+* digits-99.0: 99.0% of MNIST's test images in 5 s (stretch: 3 s)
+* digits-99.5: 99.5% of them in 40 s
+* clothes-92.0: 92.0% of Fashion-MNIST's in 45 s (stretch: 30 s)
+
+Measured: TODO-MEASURE
+
+The foot of each ladder is document 3's network and training, for as many epochs
+as the race has. Networks and training are those of `recipes/fashion.py`. All
+numbers were chosen on 10,000 training images held out (--validate, --ladder).
+"""
+
+from __future__ import annotations
+
+import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
+import argparse
+import functools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from common.cli import add_data_flag, add_run_flags, guarded, make_parser
+from common.data import LabelledImages, load_images
+from common.errors import UsageError
+from common.runs import Run
+from common.start import start_run
+from common.training import accuracy_on
+from recipes import ladder
+from recipes.fashion import SCORED_AT_ONCE, Recipe, train
+from reports import recipe_sprint as report
+from reports.ladder import ladder as show_ladder
+
+# 1. The races: a goal, the seconds allowed, and the steps that lead there
+
+
+@dataclass(frozen=True)
+class Race:
+    """A data set, a test accuracy to reach, and how."""
+
+    dataset: str
+    goal: float  # a fraction
+    within: float  # seconds, our target
+    stretch: float | None
+    epochs: int
+    steps: ladder.Steps  # from document 3's network, trained for as many epochs
+
+    @property
+    def foot(self) -> Recipe:
+        return replace(Recipe(), epochs=self.epochs)
+
+    @property
+    def recipe(self) -> Recipe:
+        return ladder.everything(self.foot, self.steps)
+
+
+RACES = {
+    "digits-99.0": Race("MNIST", 0.99, within=5, stretch=3, epochs=2, steps={
+        "shuffled": {"shuffle": True},
+        "normalised": {"normalised": True},
+        "batch norm": {"batch_norm": True},
+        "one cycle": {"one_cycle": True, "lr": 0.4},
+        "momentum": {"momentum": 0.9, "lr": 0.1},
+        "bfloat16": {"bfloat16": True},
+    }),
+    "digits-99.5": Race("MNIST", 0.995, within=40, stretch=None, epochs=8, steps={
+        "shuffled": {"shuffle": True},
+        "normalised": {"normalised": True},
+        "batch norm": {"batch_norm": True},
+        "deeper": {"channels": (16, 32, 64), "residual_blocks": (0, 0, 0)},
+        "one cycle": {"one_cycle": True, "lr": 0.4},
+        "momentum": {"momentum": 0.9, "lr": 0.1},
+        "crops": {"crop": 2},
+        "mean weights": {"averaging": 0.99},
+        "bfloat16": {"bfloat16": True},
+    }),
+    "clothes-92.0": Race("FashionMNIST", 0.92, within=45, stretch=30, epochs=5, steps={
+        "shuffled": {"shuffle": True},
+        "normalised": {"normalised": True},
+        "batch norm": {"batch_norm": True},
+        "deeper": {"kernel_size": 3, "channels": (32, 64, 128), "residual_blocks": (0, 0, 0)},
+        "one cycle": {"one_cycle": True, "lr": 0.4},
+        "momentum": {"momentum": 0.9, "lr": 0.1},
+        "flips": {"flips": True},
+        "bfloat16": {"bfloat16": True},
+        "two looks": {"two_looks": True},
+    }),
+}  # fmt: skip
+
+# 2. Choosing: on images held out from the training images
+
+
+@functools.cache
+def parts(
+    dataset: str, data_dir: Path, limit: int | None
+) -> tuple[LabelledImages, LabelledImages]:
+    """The training images to train on, and those held out; read once in each process."""
+    return ladder.split(load_images(dataset, "train", data_dir, limit))
+
+
+def train_one(run: Run, recipe: Recipe) -> None:
+    """One training of the chosen race, scored after each epoch on the images held out."""
+    dataset = RACES[run.options.race].dataset
+    train(run, recipe, *parts(dataset, run.options.data_dir, run.options.limit))
+
+
+def climb(run: Run, race: Race) -> str:
+    """Trains the race's recipe after each step, and without each; returns the closing sentence."""
+    recipes = ladder.climb(race.foot, race.steps) | ladder.without_each(race.foot, race.steps)
+    return show_ladder(run, ladder.run_ladder(run, run.options, train_one, recipes))
+
+
+def validate(run: Run, race: Race) -> str:
+    """Trains without the images held out, and scores those; returns the closing sentence."""
+    runs = list(ladder.each_seed(run, run.options, race.recipe))
+    for one in runs:
+        train_one(one, race.recipe)
+    return report.validated(run, runs, race)
+
+
+# 3. The races: the clock runs in `train`; afterwards the test images
+
+
+def run_races(run: Run, races: dict[str, Race]) -> str:
+    """Trains for each race with each seed, then scores them; returns the closing sentence."""
+    networks: dict[str, list[nn.Module]] = {}
+    seconds: dict[str, list[float]] = {}
+    for name, race in races.items():
+        training = load_images(race.dataset, "train", run.options.data_dir, run.options.limit)
+        networks[name], seconds[name] = [], []
+        for seed in run.options.seeds:
+            subrun = run.subrun(f"{name}-seed{seed}", asdict(race.recipe), seed)
+            networks[name].append(train(subrun, race.recipe, training))
+            seconds[name].append(ladder.seconds_of_training(subrun))
+    return report.raced(run, races, score_once(run, races, networks), seconds)
+
+
+def score_once(
+    run: Run, races: dict[str, Race], networks: dict[str, list[nn.Module]]
+) -> dict[str, list[float]]:
+    """Each network's accuracy on its race's test images, which nothing before this has read.
+
+    Nothing was chosen by what comes out: no step, no number of epochs, no seed.
+    """
+    accuracies = {}
+    for name, race in races.items():
+        test = load_images(race.dataset, "test", run.options.data_dir, run.options.limit)
+        dtype = run.dtype if race.recipe.bfloat16 else torch.float32
+        batches = test.batches(SCORED_AT_ONCE)
+        accuracies[name] = [accuracy_on(network, batches, dtype) for network in networks[name]]
+    return accuracies
+
+
+# 4. Options and main
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    parser.add_argument("--race", choices=RACES, help="one race (default: all three)")
+    add_data_flag(parser)
+    ladder.add_recipe_flags(parser)
+    add_run_flags(parser, resumable=True)
+    longest = max(race.epochs for race in RACES.values())
+    parser.set_defaults(precision="auto", epochs=longest)  # the ladder's upper limit
+    options = ladder.complete(parser.parse_args(argv))
+    if (options.ladder or options.validate) and options.race is None:
+        raise UsageError(f"--ladder and --validate need --race, one of {', '.join(RACES)}")
+    return options
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> None:
+    options = parse(argv)
+    if ladder.helps_rank_0(options, train_one):
+        return
+    races = {name: race for name, race in RACES.items() if options.race in (None, name)}
+    with start_run(__file__, options, argv) as run:
+        if options.ladder:
+            ending = climb(run, RACES[options.race])
+        elif options.validate:
+            ending = validate(run, RACES[options.race])
+        else:
+            ending = run_races(run, races)
+        run.finish(document=3, claims=report.claims(run, RACES), ending=ending)
+
+
+if __name__ == "__main__":
+    main()

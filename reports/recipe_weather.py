@@ -1,0 +1,291 @@
+"""Claims, tables and figures of `recipes/weather.py`, and the table of your own days."""
+
+from __future__ import annotations
+
+import csv
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from common.bounds import above, at_most
+from common.claims import Claim
+from common.errors import UsageError
+from common.figures import COLOURS, UNSEEN, new_figure, save_figure
+from common.rows import Row
+from common.runs import Run
+from common.terminal import print_table, say
+from common.weather import ANSWERS, MEASUREMENTS
+from recipes.ladder import seconds_of_training
+from reports import ladder as ladder_report
+from reports.recipes import STATED, judged
+
+if TYPE_CHECKING:
+    from recipes.weather import Recipe
+
+WET = ANSWERS.index("wet")
+WITHIN = 120  # seconds, on two cores
+Answers = Mapping[str, Sequence[Tensor]]  # of each seed's network: probabilities, N×2
+Rules = Mapping[str, Tensor]  # what a simple rule answers, N
+GROUPS = 5  # of days, by the probability that the recipe gave them
+
+
+def claims(run: Run, recipe: Recipe) -> list[Claim]:
+    """Our targets, where the run has read the test year; `recipe` is the complete one.
+
+    The baselines are those of rnn_demo.py. Logistic regression that is given the recipe's inputs is
+    none of them: it shows what the network adds to the inputs.
+    """
+    if run.options.ladder or run.options.validate:
+        return []
+    stated = {**STATED, "epochs": recipe.epochs, "batch_size": recipe.batch_size, "lr": recipe.lr}
+    better, target = "accuracy on 2015 minus that of", "our target"
+    points = "{:+.1f} points"
+    targets = (
+        Claim("weather.1", f"{better} “always dry”", target,
+              "gain_over_always_dry", above(0), points, stated),
+        Claim("weather.2", f"{better} “same as yesterday”", target,
+              "gain_over_same_as_yesterday", above(0), points, stated),
+        Claim("weather.3", f"{better} logistic regression, document's inputs", target,
+              "gain_over_logistic_regression_document_s_inputs", above(0), points, stated),
+        Claim("weather.4", f"{better} logistic regression, recipe's inputs", "our stretch target",
+              "gain_over_logistic_regression_recipe_s_inputs", above(0), points, stated),
+        Claim("weather.5", "seconds of training on two cores, mean of the seeds", target,
+              "seconds_of_training", at_most(WITHIN), "{:.1f} s", stated),
+    )  # fmt: skip
+    return judged(run, targets)
+
+
+# Training
+
+
+def folder_of(name: str) -> str:
+    return name.replace(",", "").replace("'", "").replace(" ", "-").lower()
+
+
+def quiet(row: Row) -> None:
+    """For a training whose epochs are not shown."""
+
+
+def validated(run: Run, runs: Sequence[Run]) -> str:
+    """Measures all seeds on the year held out; returns the closing sentence."""
+    shares, losses = (
+        [one.history[-1][name] for one in runs] for name in ("val_accuracy", "val_loss")
+    )
+    run.metrics |= {
+        "val_accuracy": shares,
+        "val_loss": losses,
+        "seconds_of_training": [seconds_of_training(one) for one in runs],
+    }
+    return (
+        f"{run.options.held_out}, which no network was trained on: {percent(shares)} of the days "
+        f"predicted correctly, loss {statistics.mean(losses):.3f}. 2015 was not looked at."
+    )
+
+
+def climbed(run: Run, trainings: ladder_report.Trainings) -> str:
+    """Prints and draws the ladder, and a table of the losses; returns the closing sentence."""
+    year = run.options.held_out
+    ending = ladder_report.ladder(run, trainings, label=f"accuracy on {year}")
+    rows = []
+    for name, by_seed in trainings.items():
+        losses = list(ladder_report.last(by_seed, "val_loss").values())
+        if losses:
+            rows.append([name, f"{statistics.mean(losses):.4f}", deviation(losses, 1, 4)])
+            run.metrics[f"loss_{folder_of(name)}"] = losses
+    print_table(f"The same ladder: loss on {year}", ["recipe", "loss", "± (seeds)"], rows)
+    say(
+        f"Choose by the loss: it asks how good the probabilities are, of every day. Accuracy asks "
+        f"only on which side of 50% they lie, and of 365 days that is a matter of luck for "
+        f"±{standard_error(0.73, 365):.1f} points."
+    )
+    return ending
+
+
+# The test year
+
+
+def tested(run: Run, runs: Sequence[Run], answers: Answers, rules: Rules, wet: Tensor) -> str:
+    """Prints, draws and measures who is right how often in the test year; the closing sentences.
+
+    `answers` begin with the recipe's; `wet` (N) says what came.
+    """
+    run.metrics["seconds_of_training"] = [seconds_of_training(one) for one in runs]
+    shares: dict[str, list[float]] = {rule: [right(one, wet)] for rule, one in rules.items()}
+    decided = {name: [one.argmax(1) for one in several] for name, several in answers.items()}
+    for name, several in decided.items():
+        shares[name] = [right(one, wet) for one in several]
+    ours = shares["recipe"]
+    rows, differ = [], []
+    for name, found in shares.items():
+        others = decided.get(name) or [rules[name]] * len(ours)
+        only_ours, only_others = apart(decided["recipe"], others, wet)
+        if beyond_chance(only_ours, only_others):
+            differ.append(name)
+        losses = [log_loss(one, wet) for one in answers.get(name, ())]
+        rows.append([
+            name, f"{100 * statistics.mean(found):.1f}", deviation(found, 100, 1),
+            f"{statistics.mean(losses):.3f}" if losses else "",
+            *(["", ""] if name == "recipe" else [f"{only_ours:.0f}", f"{only_others:.0f}"]),
+        ])  # fmt: skip
+        metric = name.replace(",", "").replace("'", " ").replace(" ", "_")
+        run.metrics[f"accuracy_{metric}"] = found
+        if name != "recipe":
+            differences = zip(ours, found * (len(ours) // len(found)), strict=True)
+            run.metrics[f"gain_over_{metric}"] = [one - other for one, other in differences]
+    run.metrics["test_score"] = ours
+    print_table(
+        f"The {len(wet)} days of 2015, wet or dry? All networks were trained on 2012 to 2014 "
+        f"({len(ours)} seeds; ±: their standard deviation). The last columns: days that only the "
+        "recipe has right, and days that only the other one has right",
+        ["predicted by", "right\n%", "\n±", "loss", "days: only\nrecipe", "only\nother"], rows,
+    )  # fmt: skip
+    error = standard_error(statistics.mean(ours), len(wet))
+    say(
+        f"One year is a small sample: chance alone moves each share by about ±{error:.1f} points. "
+        "The numbers of the last two columns differ by more than chance for: "
+        f"{', '.join(differ) or 'none'} (by more than twice the square root of their sum, which "
+        "chance does in one case of twenty)."
+    )
+    draw(run, shares, answers["recipe"], wet)
+    return f"{ending(shares)} Open weather.png. For your own days:\n{predict_command(run)}"
+
+
+def right(answers: Tensor, wet: Tensor) -> float:
+    """The share of the days (N each) answered correctly, 0..1."""
+    return (answers == wet).double().mean().item()
+
+
+def log_loss(probabilities: Tensor, wet: Tensor) -> float:
+    """The mean cross-entropy of probabilities (N×2), in nats."""
+    of_truth = probabilities.double()[torch.arange(len(wet)), wet]
+    return -of_truth.log().mean().item()
+
+
+def apart(
+    ours: Sequence[Tensor], others: Sequence[Tensor], wet: Tensor
+) -> tuple[float, float]:
+    """Days that only ours has right, and days that only the other one has; means of the seeds."""
+    only_ours, only_others = [], []
+    for our, other in zip(ours, others, strict=True):
+        only_ours.append(int(((our == wet) & (other != wet)).sum()))
+        only_others.append(int(((our != wet) & (other == wet)).sum()))
+    return statistics.mean(only_ours), statistics.mean(only_others)
+
+
+def beyond_chance(one: float, other: float) -> bool:
+    """Whether two numbers of days differ by more than two standard deviations of a fair coin's."""
+    return abs(one - other) > 2 * math.sqrt(one + other)
+
+
+def standard_error(share: float, days: int) -> float:
+    """By how many points chance moves a share (0..1) of so many days: one standard deviation."""
+    return 100 * math.sqrt(share * (1 - share) / days)
+
+
+def deviation(values: Sequence[float], factor: float, digits: int) -> str:
+    """The standard deviation of several values, times `factor`; nothing for one value."""
+    return f"{factor * statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+
+
+def percent(shares: Sequence[float]) -> str:
+    spread = f" ± {deviation(shares, 100, 1)}" if len(shares) > 1 else ""
+    return f"{100 * statistics.mean(shares):.1f}{spread}%"
+
+
+def ending(shares: Mapping[str, Sequence[float]]) -> str:
+    """How often the recipe is right, and which of the others are right more often."""
+    means = {name: statistics.mean(found) for name, found in shares.items()}
+    ours = means.pop("recipe")
+    sentence = f"The recipe is right on {percent(shares['recipe'])} of the days of 2015"
+    no_worse = [f"{name} ({share:.1%})" for name, share in means.items() if share >= ours]
+    if not no_worse:
+        return f"{sentence}, more often than everything it is compared with."
+    return f"{sentence}. Not behind it: {'; '.join(no_worse)}."
+
+
+# The figure
+
+
+def draw(
+    run: Run, shares: Mapping[str, Sequence[float]], ours: Sequence[Tensor], wet: Tensor
+) -> None:
+    """Saves who is right how often, and whether the recipe's probabilities come true."""
+    title = f"Wet or dry tomorrow? The {len(wet)} days of 2015"
+    figure, (accuracies, probabilities) = new_figure(title, 1, 2, width=6.0, height=4.4)
+    for place, (name, found) in enumerate(shares.items()):
+        mean = 100 * statistics.mean(found)
+        error = standard_error(statistics.mean(found), len(wet))
+        colour = UNSEEN if name == "recipe" else COLOURS[5]
+        accuracies.errorbar(mean, place, xerr=error, fmt="o", color=colour, capsize=3)
+        accuracies.text(mean, place - 0.16, f"{mean:.1f}%", ha="center", va="bottom", fontsize=9)
+    accuracies.set_yticks(range(len(shares)), [name.replace(", ", ",\n") for name in shares])
+    accuracies.set_ylim(len(shares) - 0.5, -0.6)
+    accuracies.set(xlabel="days predicted correctly (%)")
+    accuracies.set_title("mean of the seeds;\nbar: what chance does to a year (±1 standard error)",
+                         fontsize=10)  # fmt: skip
+    accuracies.grid(axis="x", alpha=0.3)
+    draw_reliability(probabilities, torch.stack([one[:, WET] for one in ours]).mean(0), wet)
+    save_figure(figure, run.file("weather.png"))
+
+
+def draw_reliability(panel: Axes, probabilities: Tensor, wet: Tensor) -> None:
+    """Groups the days by the probability that they were given (N); draws how many became wet."""
+    order = probabilities.argsort()
+    for group in order.chunk(GROUPS):
+        said, came = probabilities[group].mean().item(), wet[group].double().mean().item()
+        error = standard_error(came, len(group))
+        panel.errorbar(100 * said, 100 * came, yerr=error, fmt="o", color=UNSEEN, capsize=3)
+    panel.plot([0, 100], [0, 100], ":", color="black")
+    panel.text(4, 94, "on the dotted line: as often as it said", va="top", fontsize=9)
+    panel.set(xlabel="probability of a wet day that the recipe gave (%)",
+              ylabel="of these days became wet (%)", xlim=(0, 100), ylim=(0, 100))  # fmt: skip
+    panel.set_title("each dot a fifth of the days;\nbar: ±1 standard error", fontsize=10)
+    panel.grid(alpha=0.3)
+
+
+# Your own days
+
+
+def predict_command(run: Run) -> str:
+    """The command that reads your own days with a network of this run."""
+    seeds = run.options.seeds
+    folder = run.folder if len(seeds) == 1 else run.folder / f"seed{seeds[0]}"
+    weights = folder / "model.safetensors"
+    return f"python recipes/weather.py --predict my_days.csv --weights {weights}"
+
+
+def read_days(path: Path) -> Tensor:
+    """The measurements (D×4) of the days in a table of your own, in order.
+
+    The table has the columns of data/weather's. UsageError where it has not, or lacks a day between
+    its first and its last.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            days = sorted(csv.DictReader(file), key=itemgetter("date"))
+        dates = [datetime.strptime(day["date"], "%Y/%m/%d") for day in days]
+        measurements = [[float(day[name]) for name in MEASUREMENTS] for day in days]
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror})") from None
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        columns = ", ".join(("date", *MEASUREMENTS))
+        message = f"{path} is no table of days ({error}); its columns must be {columns}"
+        raise UsageError(message) from None
+    if len(days) < 3 or (dates[-1] - dates[0]).days != len(days) - 1:
+        raise UsageError(f"{path}: three days or more are needed, one after the other")
+    return torch.tensor(measurements)
+
+
+def own_days(paths: Sequence[Path], probabilities: Sequence[float]) -> None:
+    """Prints how probable a wet day is after the days of each table."""
+    rows = [[str(path), f"{share:.0%}"] for path, share in zip(paths, probabilities, strict=True)]
+    print_table("Is the day after the last one wet?", ["table", "probability"], rows)
+    say("The network knows Seattle, from 2012 to 2014; elsewhere the weather has other habits.")
