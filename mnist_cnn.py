@@ -5,10 +5,10 @@
     python mnist_cnn.py --model residual   with residual blocks
     python mnist_cnn.py --model all        all three (--seeds 0,1,2 for several)
     python mnist_cnn.py --explain          the document's statements, tried out
-    python mnist_cnn.py --train-folder my_images  your own classes of images
 
 You learn how a network is trained on batches of images, what a 1×1 convolution
-saves, how training chooses among four branches, and how a block adds its input.
+saves, how a block of four branches lets training choose between them, and how a
+block adds its input to its output.
 
 Measured: test accuracy after 10 epochs, mean (min, max) of seeds 0 to 4:
     basic       98.7% (98.3, 98.9)    6 s per epoch on two cores
@@ -24,8 +24,8 @@ there, ReLU comes after max-pooling and every epoch is scored on the test images
 from __future__ import annotations
 
 import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
+import argparse
 import copy
-from argparse import Namespace
 from collections.abc import Sequence
 
 import torch
@@ -36,7 +36,6 @@ from common.data import LabelledImages, load_images
 from common.device import can_fuse, seed_everything
 from common.errors import UsageError
 from common.metrics import accuracy
-from common.own_images import ClassImages, load_own_classes, parse_own
 from common.rows import Row
 from common.runs import Run
 from common.start import start_run
@@ -51,17 +50,15 @@ MEAN, STANDARD_DEVIATION = 0.1307, 0.3081  # of the training images' pixels, 0..
 
 # 1. The data: 60,000 images to train on and 10,000 to test on, 28×28 grey pixels, ten digits
 
-def load_digits(options: Namespace) -> ClassImages:
-    """MNIST's training images and its test images, or your own from --train-folder."""
-    if options.train_folder:
-        return load_own_classes(options)
+def load_digits(options: argparse.Namespace) -> tuple[LabelledImages, LabelledImages]:
+    """MNIST's training images and its test images."""
     training = load_images("MNIST", "train", options.data_dir, options.limit)
     test = load_images("MNIST", "test", options.data_dir, options.limit)
-    return ClassImages(training, test, report.NAMES)
+    return training, test
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Bytes 0..255 → floats of mean 0 and standard deviation 1 over MNIST's training images."""
+    """Bytes 0..255 → floats of mean 0 and standard deviation 1 over the training images."""
     return (images.float() / 255 - MEAN) / STANDARD_DEVIATION
 
 
@@ -113,10 +110,11 @@ class ResidualBlock(nn.Module):
 class DigitsCNN(nn.Module):
     """Images B×1×28×28 → logits B×10: for each digit a score, the higher the likelier."""
 
-    def __init__(self, block1: nn.Module, block2: nn.Module, features: int, classes: int) -> None:
+    def __init__(self, block1: nn.Module, block2: nn.Module, features: int) -> None:
         super().__init__()
-        self.block1, self.block2 = block1, block2
-        self.classify = nn.Linear(features, classes)
+        self.block1 = block1
+        self.block2 = block2
+        self.classify = nn.Linear(features, 10)
 
     def forward(self, images: Tensor) -> Tensor:  # B×1×28×28
         hidden = self.block1(images)  # B×10×12×12 (inception 88 channels, residual 16)
@@ -126,22 +124,22 @@ class DigitsCNN(nn.Module):
         return logits
 
 
-def basic(classes: int = 10) -> DigitsCNN:
-    return DigitsCNN(convolution(1, 10), convolution(10, 20), 20 * 4 * 4, classes)
+def basic() -> DigitsCNN:
+    return DigitsCNN(convolution(1, 10), convolution(10, 20), features=20 * 4 * 4)
 
 
-def inception(classes: int = 10) -> DigitsCNN:
+def inception() -> DigitsCNN:
     """The basic network with an Inception block after each pooling."""
     block1 = nn.Sequential(convolution(1, 10), Inception(10))  # 28×28 → 10×12×12 → 88×12×12
     block2 = nn.Sequential(convolution(88, 20), Inception(20))  # → 20×4×4 → 88×4×4
-    return DigitsCNN(block1, block2, 88 * 4 * 4, classes)
+    return DigitsCNN(block1, block2, features=88 * 4 * 4)
 
 
-def residual(classes: int = 10) -> DigitsCNN:
+def residual() -> DigitsCNN:
     """The basic network, with more channels and a residual block after each pooling."""
     block1 = nn.Sequential(convolution(1, 16), ResidualBlock(16, 16))  # 28×28 → 16×12×12 → 16×12×12
     block2 = nn.Sequential(convolution(16, 32), ResidualBlock(32, 32))  # → 32×4×4 → 32×4×4
-    return DigitsCNN(block1, block2, 32 * 4 * 4, classes)
+    return DigitsCNN(block1, block2, features=32 * 4 * 4)
 
 
 NETWORKS = {"basic": basic, "inception": inception, "residual": residual}
@@ -150,13 +148,12 @@ NETWORKS = {"basic": basic, "inception": inception, "residual": residual}
 # 3. Training
 
 def train(
-    run: Run, options: Namespace, name: str, training: LabelledImages, test: LabelledImages,
-    classes: int = 10,
-) -> DigitsCNN:  # fmt: skip
+    run: Run, options: argparse.Namespace, name: str, training: LabelledImages, test: LabelledImages
+) -> DigitsCNN:
     """Trains a network; after each epoch scores it on training and on test images."""
     seed_everything(run.seed)
     # channels_last: a memory layout in which convolutions are faster; only rounding differs.
-    model = NETWORKS[name](classes).to(run.device).to(memory_format=torch.channels_last)
+    model = NETWORKS[name]().to(run.device).to(memory_format=torch.channels_last)
     loss_function = nn.CrossEntropyLoss()
     fused = can_fuse(run.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=options.lr, momentum=0.5, fused=fused)
@@ -166,9 +163,11 @@ def train(
     scores: dict[str, Metric] = {"test_loss": loss_function, "test_accuracy": accuracy}
     for epoch in run.epochs(options.epochs, model, optimizer, batches):
         loss = train_one_epoch(model, epoch.batches, loss_function, optimizer, dtype=run.dtype)
-        train_accuracy = accuracy_on(model, training_sample, run.dtype)
-        unseen = evaluate(model, test_batches, scores, run.dtype)
-        epoch.log(train_loss=loss, train_accuracy=train_accuracy, **unseen)
+        epoch.log(
+            train_loss=loss,
+            train_accuracy=accuracy_on(model, training_sample, run.dtype),
+            **evaluate(model, test_batches, scores, run.dtype),
+        )
     return model
 
 
@@ -189,9 +188,9 @@ def ways_to_convolve() -> dict[str, nn.Module]:
     return {"direct": direct, "bottleneck": bottleneck}
 
 
-def look_inside(run: Run, classes: int) -> dict[str, DigitsCNN]:
+def look_inside(run: Run) -> dict[str, DigitsCNN]:
     """Before training: what the convolutions cost, the shapes in the blocks, the layers."""
-    networks = {name: network(classes) for name, network in NETWORKS.items()}
+    networks = {name: network() for name, network in NETWORKS.items()}
     report.costs(run, ways_to_convolve())
     report.inception(run, networks["inception"])
     report.residual(run, networks["residual"], ResidualBlock)
@@ -200,11 +199,12 @@ def look_inside(run: Run, classes: int) -> dict[str, DigitsCNN]:
 
 
 # The channels of each branch's output, and the weights with which the next layer reads them.
-BRANCHES = {"branch_pool": slice(0, 24), "branch1x1": slice(24, 40), "branch5x5": slice(40, 64),
-            "branch3x3": slice(64, 88)}
+BRANCHES = {
+    "branch_pool": slice(0, 24), "branch1x1": slice(24, 40),
+    "branch5x5": slice(40, 64), "branch3x3": slice(64, 88),
+}
 READERS = {"block 1": "block2.0.0.weight", "block 2": "classify.weight"}  # of each block's output
 Uses = dict[str, dict[str, Row]]  # by block and branch: before, after, lost
-Histories = dict[str, list[list[Row]]]  # by network: an epoch's row for each seed and epoch
 
 
 def by_channel(weight: Tensor) -> Tensor:
@@ -212,14 +212,14 @@ def by_channel(weight: Tensor) -> Tensor:
     return weight.detach().view(len(weight), 88, -1)
 
 
-def branch_uses(run: Run, model: DigitsCNN, test: LabelledImages) -> Uses:
+def branch_uses(run: Run, model: nn.Module, test: LabelledImages) -> Uses:
     """For each block and branch: how strongly the next layer reads it, and what is lost without it.
 
     The strength, before and after training, is the root mean square of the weights; the accuracy
     lost is the model's minus that of a copy in which these weights are zero.
     """
     seed_everything(run.seed)
-    untrained = inception(model.classify.out_features)  # the same seed: as before training
+    untrained = inception()  # the same seed gives the weights from before training
     batches = test.batches(TEST_BATCH, transform=normalise)
     full_accuracy = accuracy_on(model, batches, run.dtype)
     uses: Uses = {place: {} for place in READERS}
@@ -236,40 +236,41 @@ def branch_uses(run: Run, model: DigitsCNN, test: LabelledImages) -> Uses:
     return uses
 
 
-def compare(run: Run, options: Namespace, digits: ClassImages) -> tuple[Histories, list[Uses]]:
+def compare(
+    run: Run, options: argparse.Namespace, training: LabelledImages, test: LabelledImages
+) -> tuple[dict[str, list[list[Row]]], list[Uses]]:
     """Trains every network with every seed, each in a subfolder; histories and uses of branches."""
-    histories: Histories = {name: [] for name in NETWORKS}
+    histories: dict[str, list[list[Row]]] = {name: [] for name in NETWORKS}
     uses: list[Uses] = []
     for seed in options.seeds:
         for name in NETWORKS:
             subrun = run.subrun(f"{name}-seed{seed}", {"model": name, "seed": seed}, seed)
-            model = train(subrun, options, name, *digits.parts, len(digits.names))
+            model = train(subrun, options, name, training, test)
             report.training(subrun)
-            report.mistakes(subrun, digits, answer(subrun, model, digits.unseen))
+            report.mistakes(subrun, test, answer(subrun, model, test))
             histories[name].append(subrun.history)
             if name == "inception":
-                uses.append(branch_uses(subrun, model, digits.unseen))
+                uses.append(branch_uses(subrun, model, test))
                 report.branches(subrun, uses[-1])
     return histories, uses
 
 
 # 6. Options and main
 
-def parse(argv: Sequence[str] | None) -> Namespace:
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
+    add = parser.add_argument
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--model", choices=(*NETWORKS, "all"), default="basic",
         help="network, or all of them to compare (default %(default)s)")  # fmt: skip
     group.add_argument("--explain", action="store_true", help="try out the document's statements")
-    parser.add_argument("--seeds", type=whole_numbers(0), metavar="N,N,…",
-        help="random seeds of --model all (default: that of --seed)")
+    add("--seeds", type=whole_numbers(0), metavar="N,N,…",
+        help="random seeds of --model all (default: that of --seed)")  # fmt: skip
     add_data_flag(parser)
     add_shared_flags(parser, epochs=10, batch_size=64, lr=0.01)
-    options = parse_own(parser, argv, predict=False)
+    options = parser.parse_args(argv)
     if options.seeds and options.model != "all":
         raise UsageError("--seeds belongs to --model all; one network takes --seed N")
-    if options.train_folder and options.explain:
-        raise UsageError("--explain tries the document's statements on MNIST: no --train-folder")
     options.seeds = options.seeds or (options.seed,)
     return options
 
@@ -277,23 +278,23 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 @guarded
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
-    digits = load_digits(options)
     with start_run(__file__, options, argv) as run:
-        report.digits(run, digits, normalise(digits.training.images))
+        training, test = load_digits(options)
+        report.digits(run, training, test, normalise(training.images))
         if options.explain:
-            ending = questions.try_out(run, basic, digits.training.batches(64, transform=normalise))
+            ending = questions.try_out(run, basic, training.batches(64, transform=normalise))
         elif options.model == "all":
-            networks = look_inside(run, len(digits.names))
-            histories, uses = compare(run, options, digits)
+            networks = look_inside(run)
+            histories, uses = compare(run, options, training, test)
             ending = report.comparison(run, histories, uses, networks)
         else:
-            look_inside(run, len(digits.names))
-            model = train(run, options, options.model, *digits.parts, len(digits.names))
+            look_inside(run)
+            model = train(run, options, options.model, training, test)
             report.training(run)
             if options.model == "inception":
-                report.branches(run, branch_uses(run, model, digits.unseen))
-            ending = report.mistakes(run, digits, answer(run, model, digits.unseen))
-        run.finish(2, () if options.train_folder else report.CLAIMS, ending)
+                report.branches(run, branch_uses(run, model, test))
+            ending = report.mistakes(run, test, answer(run, model, test))
+        run.finish(document=2, claims=report.CLAIMS, ending=ending)
 
 
 if __name__ == "__main__":

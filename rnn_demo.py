@@ -4,11 +4,11 @@
     python rnn_demo.py --cell gru             with another cell (gru or lstm)
     python rnn_demo.py --windows 1,3,7,14,30  also from other numbers of days
 
-You learn that a recurrent cell is one linear layer, which shapes RNNCell and
-RNN take, and how networks learn sequences: five letters, four years of weather.
+You learn that a recurrent cell is one linear layer, which shapes RNNCell and RNN
+take, and how networks learn sequences: five letters, four years of weather.
 
-Measured on two cores, in less than half a minute. "ohlol" after 15 epochs: with
-14 of 20 random seeds (RNNCell or RNN alone), with 20 (embedding, RNN, linear).
+Measured, half a minute. "ohlol" after 15 epochs: with 14 of 20 seeds (RNNCell or
+RNN alone), with 20 (embedding, RNN, linear).
 Wet or dry tomorrow? Accuracy on 2015 (mean ± standard deviation, seeds 0 to 4):
 * from the measurements of three days: RNN 73.5 ± 0.2%, MLP 73.3 ± 0.3%
 * logistic regression 73.6 ± 0.6%, "same as yesterday" 70.4%, always dry 60.5%
@@ -16,9 +16,8 @@ Wet or dry tomorrow? Accuracy on 2015 (mean ± standard deviation, seeds 0 to 4)
 The document (2 of five) is notes on 刘二大人's PyTorch course, which gives the
 networks of "hello", Adam with learning rate 0.1 and 15 epochs. The notes'
 temperature, humidity and light are replaced by Seattle's precipitation, highest
-and lowest temperature and wind; wet is precipitation above 0. 2012 and 2013
-train; 2014 chose 16 hidden units (of 8, 16, 32), rate 0.02 (0.001, 0.005),
-weight decay 0.01 (0, 0.001) and the best of 40 epochs.
+and lowest temperature and wind; wet is precipitation above 0. 2012 and 2013 train;
+2014 chose 16 hidden units (of 8, 16, 32), rate 0.02, weight decay and epoch.
 """
 
 from __future__ import annotations

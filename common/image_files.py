@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from common.errors import UsageError
 from common.terminal import say
@@ -25,21 +22,6 @@ WORKING_SIDE = 300  # the longer side that an image is reduced to: enough for a 
 # A pixel that differs from its block's mean by so many grey values more than three times what is
 # usual on this image, which is noise, is a stroke.
 CLEARLY = 40
-
-
-@dataclass(frozen=True)
-class OwnImage:
-    """An image of the learner's own, as it is (H×W×3, 0..1) and as a network takes it.
-
-    `image` is 1×28×28, 0..1; `name` is the file's, with a number where it shows several things;
-    `note` says what may be wrong with it.
-    """
-
-    path: Path
-    name: str
-    original: Tensor
-    image: Tensor
-    note: str = ""
 
 
 def read_image(path: Path, *, keep_strokes: bool = False) -> Colours:
@@ -94,23 +76,6 @@ def read_each(
     for refusal in refusals:
         say(f"Left out: {refusal}.")
     return found
-
-
-def as_batch(own: Sequence[OwnImage]) -> Tensor:
-    """The images as a network takes them, N×1×28×28."""
-    return torch.stack([one.image for one in own])
-
-
-def newest_weights(script: str, name: str) -> Path:
-    """The newest network, a file `name`, of a finished run in `runs/<script>`.
-
-    Raises UsageError if there is none.
-    """
-    networks = Path("runs", script).glob(f"*/{name}")
-    finished = [path for path in networks if (path.parent / "summary.json").exists()]
-    if not finished:
-        raise UsageError(f"no finished run in runs/{script}; start one, or give --weights FILE")
-    return max(finished, key=lambda path: path.stat().st_mtime)
 
 
 def _opaque(image: Image.Image) -> Image.Image:

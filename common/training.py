@@ -67,7 +67,7 @@ def _check_finite(
     losses: list[Tensor], model: nn.Module, optimizer: Optimizer, epoch: int | None
 ) -> None:
     """Raises Diverged at the first loss that is no number; `run.epochs`' batches know the epoch."""
-    wrong = (~torch.stack(losses).isfinite()).nonzero() if losses else ()
+    wrong = (~torch.stack(losses).isfinite()).nonzero() if losses else torch.empty(0)
     if len(wrong):
         step = int(wrong[0]) + 1
         where = f"step {step}" if epoch is None else f"epoch {epoch}, step {step}"

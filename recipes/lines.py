@@ -10,10 +10,10 @@ Lines are 1 to 7 pixels thick, blurred, noisy, on uneven grey, light or dark,
 some dashed. There the rule that is exact on clean lines fails, and so does the
 network of 89 parameters that line_regression.py ends with. You learn what its
 question, "are you an end?", needs besides: a network that sees far enough.
-Target: both ends within 2 pixels for 97% of 10,000 unseen lines, within five
-minutes on two cores. Which end is found first does not count.
+Target: both ends within 2 pixels for 97% of 10,000 unseen lines, in five minutes.
+Which end is found first does not count.
 
-Measured: TODO-MEASURE
+Not measured yet: the steps and numbers below are first guesses.
 
 Every choice was made on 2,000 other lines (--validate, --ladder). The test lines
 are drawn at the end and scored once, by `score_once`.

@@ -16,7 +16,7 @@ Targets on two cores, seconds of training without reading and scoring:
 * digits-99.5: 99.5% of them in 40 s
 * clothes-92.0: 92.0% of Fashion-MNIST's in 45 s (stretch: 30 s)
 
-Measured: TODO-MEASURE
+Not measured yet: the steps and numbers below are first guesses.
 
 The foot of each ladder is document 3's network and training, for as many epochs
 as the race has. Networks and training are those of `recipes/fashion.py`. All

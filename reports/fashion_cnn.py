@@ -10,15 +10,14 @@ import math
 import statistics
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torchvision.datasets import FashionMNIST
 
 from common.bounds import above, at_least, at_most, below, exactly
 from common.claims import Claim
+from common.data import LabelledImages
 from common.figures import image_grid
 from common.metrics import confusion_matrix
-from common.own_images import CLASSES, ClassImages, save_names
 from common.runs import Run
 from common.terminal import print_table, say
 from reports.classification import (
@@ -28,7 +27,6 @@ from reports.classification import (
     mistakes_figure,
     right_and_confused,
 )
-from reports.own_images import predict_command
 
 NAMES = FashionMNIST.classes
 PULLOVER, COAT, SANDAL, SNEAKER, BAG = (
@@ -39,7 +37,6 @@ PULLOVER, COAT, SANDAL, SNEAKER, BAG = (
 DOCUMENT = {
     "epochs": 6, "batch_size": 100, "lr": 0.1, "limit": None, "precision": "fp32",
     "shuffle": False, "kernel_size": 5, "batch_norm": False, "no_padding": False, "compare": False,
-    "train_folder": None,
 }  # fmt: skip
 PROPOSALS = {**DOCUMENT, "compare": True}
 PADDED = {"no_padding": False}
@@ -90,65 +87,28 @@ CLAIMS = (
 )  # fmt: skip
 
 
-def classes(run: Run, clothes: ClassImages) -> None:
-    """Saves the first training image of each class, under its name."""
-    training, own = clothes.training, run.options.train_folder
-    if own:
-        save_names(run.file(CLASSES), clothes.names)
-        say(
-            f"{len(training):,} images to train on, {len(clothes.unseen):,} for validation; "
-            f"{len(clothes.names)} classes: {', '.join(clothes.names)}."
-        )
+def classes(run: Run, training: LabelledImages) -> None:
+    """Saves the first training image of each of the ten classes, under its name."""
     labels = training.labels.tolist()
     present = sorted(set(labels))
     firsts = [labels.index(label) for label in present]
     image_grid(
         training.images[firsts],
         run.file("classes.png"),
-        title=f"{own or 'Fashion-MNIST'}: what an image of each class looks like",
+        title="Fashion-MNIST: what an image of each class looks like",
         columns=5,
-        captions=[clothes.names[label] for label in present],
+        captions=[NAMES[label] for label in present],
     )
 
 
-def measured_sides(model: nn.Module) -> list[int]:
-    """The side of the image after each layer, measured by passing two images of zeros through."""
-    hidden = torch.zeros(2, 1, 28, 28)
-    sides = []
-    for block in ("block1", "block2"):
-        for layer in model.get_submodule(block).children():
-            hidden = layer(hidden)
-            if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
-                sides.append(hidden.shape[-1])
-    return sides
-
-
-def count_views(first: nn.Module, second: nn.Module) -> tuple[Tensor, Tensor]:
-    """How many outputs see each pixel (28×28): of the first convolution, and of the last pooling.
-
-    The blocks have one channel. 784 images have one lit pixel each. Where every weight is 1, the
-    outputs that see the pixel are those above 0.
-    """
-    images = torch.eye(28 * 28).view(-1, 1, 28, 28)
-    first, second = first.eval(), second.eval()
-    for name, parameter in [*first.named_parameters(), *second.named_parameters()]:
-        nn.init.constant_(parameter, 1.0 if name.endswith("weight") else 0.0)
-    with torch.inference_mode():
-        convolved = first.get_submodule("0")(images)  # 784×1×28×28; without padding 784×1×24×24
-        pooled = second(first(images))  # 784×1×7×7; without padding 784×1×4×4
-    counts = [(outputs > 0).sum((1, 2, 3)).view(28, 28) for outputs in (convolved, pooled)]
-    return counts[0], counts[1]
-
-
 def sides(
-    run: Run, model: nn.Module, by_formula: Sequence[Sequence[int]], models: Sequence[nn.Module]
-) -> None:
+    run: Run, model: nn.Module, by_formula: Sequence[Sequence[int]],
+    measured: Sequence[Sequence[int]],
+) -> None:  # fmt: skip
     """Prints the side of the image after each layer, by the formulas and measured.
 
-    `by_formula` has the sides with padding and those without, `models` have the networks likewise;
-    `model` is trained.
+    `by_formula` and `measured` have the sides with padding and those without; `model` is trained.
     """
-    measured = [measured_sides(one) for one in models]
     rows = []
     layers = ("convolution 1", "pooling 1", "convolution 2", "pooling 2")
     for layer, *numbers in zip(layers, *by_formula, *measured, strict=True):
@@ -205,32 +165,18 @@ def training(run: Run) -> None:
         }
 
 
-def mistakes(run: Run, clothes: ClassImages, logits: Tensor) -> str:
+def mistakes(run: Run, validation: LabelledImages, logits: Tensor) -> str:
     """Draws the mistakes and prints the pairs confused most; returns the closing sentences."""
-    labels, names = clothes.unseen.labels, clothes.names
-    mistakes_figure(clothes.unseen.images, labels, logits, names, run.file("misclassified.png"))
-    counts = confusion_matrix(labels, logits.argmax(1), len(names))
-    confusion_figure(counts, names, run.file("confusion_matrix.png"))
+    labels = validation.labels
+    mistakes_figure(validation.images, labels, logits, NAMES, run.file("misclassified.png"))
+    counts = confusion_matrix(labels, logits.argmax(1), len(NAMES))
+    confusion_figure(counts, NAMES, run.file("confusion_matrix.png"))
     pairs = confused_pairs(counts)
-    rows = [[names[a], names[b], int(counts[a, b]), int(counts[b, a])] for _, a, b in pairs[:8]]
+    rows = [[NAMES[a], NAMES[b], int(counts[a, b]), int(counts[b, a])] for _, a, b in pairs[:8]]
     print_table(
         "The pairs of classes most often confused",
         ["class A", "class B", "A taken for B", "B taken for A"], rows,
     )  # fmt: skip
-    if not run.options.train_folder:
-        document_s_pairs(run, counts)
-    example = "my_image.jpg" if run.options.train_folder else "my_shoe.jpg"
-    return (
-        f"{right_and_confused(labels, logits, names)} Open misclassified.png. "
-        "Next: python fashion_cnn.py --compare, which trains the networks the document proposes.\n"
-        "Or take a photo of your own and run\n"
-        f"{predict_command(run.script, example, run.file('model.pt'))}"
-    )
-
-
-def document_s_pairs(run: Run, counts: Tensor) -> None:
-    """Measures the pairs of classes of which the document speaks, from the confusion matrix."""
-    pairs = confused_pairs(counts)
     run.metrics |= {
         "rank_sandal_sneaker": place(pairs, SANDAL, SNEAKER),
         "rank_pullover_coat": place(pairs, PULLOVER, COAT),
@@ -243,6 +189,10 @@ def document_s_pairs(run: Run, counts: Tensor) -> None:
         f"A pair is confused {mean:.1f} times on average; sandal and sneaker "
         f"{int(counts[SANDAL, SNEAKER] + counts[SNEAKER, SANDAL])} times. Sneakers taken for a "
         f"bag, as on the document's first picture: {int(counts[SNEAKER, BAG])}."
+    )
+    return (
+        f"{right_and_confused(labels, logits, NAMES)} Open misclassified.png. "
+        "Next: python fashion_cnn.py --compare, which trains the networks the document proposes."
     )
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from common.bounds import about, above, exactly
 from common.claims import Claim, OneOf
+from common.data import LabelledImages
 from common.layers import count_multiplications, count_parameters, layer_table, sides
 from common.metrics import confusion_matrix
-from common.own_images import ClassImages
 from common.rows import Row
 from common.runs import Run
 from common.terminal import print_table, say
@@ -95,11 +95,8 @@ NEXT = {
 }
 
 
-def digits(run: Run, images: ClassImages, pixels: Tensor) -> None:
+def digits(run: Run, training: LabelledImages, test: LabelledImages, pixels: Tensor) -> None:
     """Prints how many images there are, and what normalising made of the training pixels."""
-    training, test = images.training, images.unseen
-    if run.options.train_folder:
-        say(f"{len(images.names)} classes: {', '.join(images.names)}.")
     say(
         f"{len(training):,} images to train on and {len(test):,} to test on. Normalised, the "
         f"training pixels have mean {pixels.mean():.4f} and standard deviation {pixels.std():.4f}."
@@ -256,14 +253,14 @@ def training(run: Run) -> None:
     }
 
 
-def mistakes(run: Run, images: ClassImages, logits: Tensor) -> str:
+def mistakes(run: Run, test: LabelledImages, logits: Tensor) -> str:
     """Draws the most confident mistakes and the confusion matrix; returns closing sentences."""
-    labels, names = images.unseen.labels, images.names
-    mistakes_figure(images.unseen.images, labels, logits, names, run.file("misclassified.png"))
-    counts = confusion_matrix(labels, logits.argmax(1), len(names))
-    confusion_figure(counts, names, run.file("confusion_matrix.png"))
+    labels = test.labels
+    mistakes_figure(test.images, labels, logits, NAMES, run.file("misclassified.png"))
+    counts = confusion_matrix(labels, logits.argmax(1), len(NAMES))
+    confusion_figure(counts, NAMES, run.file("confusion_matrix.png"))
     return (
-        f"{right_and_confused(labels, logits, names)} Open misclassified.png. "
+        f"{right_and_confused(labels, logits, NAMES)} Open misclassified.png. "
         f"Next: {NEXT[run.options.model]}"
     )
 

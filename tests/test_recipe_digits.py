@@ -394,7 +394,7 @@ def test_a_value_that_cannot_work_ends_in_one_line(
 @pytest.mark.full
 @both
 def test_the_whole_recipe(chapter: ModuleType, tmp_path: Path, call: Call) -> None:
-    """TODO-MEASURE: floors from five seeds."""
+    """First floors, before five seeds are measured."""
     code, _, _ = call(chapter.main, "--out-dir", tmp_path)
     assert code == 0
     floor = {digits_mlp: 0.988, digits_cnn: 0.996}[chapter]

@@ -284,7 +284,7 @@ def test_a_value_that_cannot_work_ends_in_one_line(
 
 @pytest.mark.full
 def test_the_whole_recipe(tmp_path: Path, call: Call) -> None:
-    """TODO-MEASURE: a floor from five seeds."""
+    """A first floor, before five seeds are measured."""
     code, _, _ = call(main, "--out-dir", tmp_path)
     assert code == 0
     assert numbers(tmp_path)["test_score"] > 0.94
