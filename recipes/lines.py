@@ -15,8 +15,7 @@ Which end is found first does not count.
 
 Not measured yet: the steps and numbers below are first guesses.
 
-Every choice was made on 2,000 other lines (--validate, --ladder). The test lines
-are drawn at the end and scored once, by `score_once`.
+Choices are made on 2,000 other lines. The test lines are scored once, at the end.
 """
 
 from __future__ import annotations
