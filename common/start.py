@@ -29,13 +29,10 @@ def start_run(
     at all, and `--resume` continues only with the options the run was started with (more epochs are
     welcome). Raises UsageError before anything is changed.
     """
+    _check_options(options)
     path = Path(script_file).resolve()
     script = path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else path.name
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if options.resume and options.out_dir is None:
-        raise UsageError("--resume needs --out-dir DIR, the folder of the run to continue")
-    if options.resume and options.overwrite:
-        raise UsageError("--resume continues a run and --overwrite replaces it; give one of them")
     device = select_device(options.device)
     dtype = resolve_precision(options.precision, device)
     configure_numerics()
@@ -63,6 +60,13 @@ def start_run(
     write_json(run.file("config.json"), config)
     write_json(run.file("environment.json"), environment(device, options.seed))
     return run
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    if options.resume and options.out_dir is None:
+        raise UsageError("--resume needs --out-dir DIR, the folder of the run to continue")
+    if options.resume and options.overwrite:
+        raise UsageError("--resume continues a run and --overwrite replaces it; give one of them")
 
 
 def _folder_for(script: str, options: argparse.Namespace) -> RunFolder:
