@@ -40,7 +40,7 @@ from common.device import can_fuse, seed_everything
 from common.errors import UsageError
 from common.familiar import name_strange
 from common.garments import read_garment
-from common.image_files import as_batch, load_weights, newest_weights, read_each
+from common.image_files import as_batch, load_weights, newest_weights, read_all
 from common.metrics import accuracy
 from common.own_images import ClassImages, load_own_classes, parse_own, read_own, saved_names
 from common.rows import Row
@@ -207,7 +207,7 @@ def recognise(options: Namespace, argv: Sequence[str] | None) -> None:
     """Names the garments on your own photographs, or whatever classes you have trained."""
     weights = options.weights or newest_weights("fashion_cnn", "model.pt")
     classes = saved_names(weights)
-    own = read_each(options.predict, read_own if classes else read_garment)
+    own = read_all(options.predict, read_own if classes else read_garment)
     model = load_network(weights)
     warnings = [] if classes else name_strange(own, "FashionMNIST", options.data_dir)
     # The run starts only now: nothing is left behind for an image that cannot be read.

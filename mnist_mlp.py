@@ -39,7 +39,7 @@ from common.data import LabelledImages, load_images, to_unit_range
 from common.device import autocast, can_fuse, seed_everything
 from common.errors import UsageError
 from common.familiar import name_strange
-from common.image_files import as_batch, load_weights, newest_weights, read_each
+from common.image_files import as_batch, load_weights, newest_weights, read_all
 from common.image_folder import decode_images, export_image_folder
 from common.metrics import accuracy
 from common.pictures import read_digits
@@ -170,7 +170,7 @@ def answer(run: Run, test: LabelledImages) -> Tensor:
 
 def recognise(options: Namespace, argv: Sequence[str] | None) -> None:
     """Reads the digits in your own images; warns of those that are like no training image."""
-    own = read_each(options.predict, read_digits)
+    own = read_all(options.predict, read_digits)
     model = load_network(options.weights or newest_weights("mnist_mlp", WEIGHTS))
     warnings = name_strange(own, "MNIST", options.data_dir)
     # The run starts only now: nothing is left behind for an image that cannot be read.

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from common.errors import UsageError
 from common.terminal import say
 
 Colours = npt.NDArray[np.float64]  # H×W×3: red, green, blue, 0..1
+Content = TypeVar("Content")
 
 LARGEST = 50_000_000  # pixels; a photograph of a good camera has about 25 million
 WORKING_SIDE = 300  # the longer side that an image is reduced to: enough for a stroke, and quick
@@ -73,25 +75,32 @@ def read_image(path: Path, *, keep_strokes: bool = False) -> Colours:
 
 
 def read_each(
-    paths: Sequence[Path], read: Callable[[Path], Sequence[OwnImage]]
-) -> list[OwnImage]:
-    """What `read` finds in all the files; a file that it refuses is named and left out.
+    paths: Sequence[Path], read: Callable[[Path], Content]
+) -> list[tuple[Path, Content]]:
+    """Each file with what `read` makes of it; a file that it refuses is named and left out.
 
     Raises UsageError where it refuses all of them, with the reason of the first.
     """
-    found: list[OwnImage] = []
+    contents = []
     refusals = []
     for path in paths:
         try:
-            found += read(path)
+            contents.append((path, read(path)))
         except UsageError as error:
             refusals.append(str(error))
-    if not found:
+    if not contents:
         others = f" (and {len(paths) - 1} more that cannot be used)" if len(paths) > 1 else ""
         raise UsageError(refusals[0] + others)
     for refusal in refusals:
         say(f"Left out: {refusal}.")
-    return found
+    return contents
+
+
+def read_all(
+    paths: Sequence[Path], read: Callable[[Path], Sequence[OwnImage]]
+) -> list[OwnImage]:
+    """All that `read` finds in the files, where one may show several things; like `read_each`."""
+    return [one for _, found in read_each(paths, read) for one in found]
 
 
 def as_batch(own: Sequence[OwnImage]) -> Tensor:

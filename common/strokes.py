@@ -135,21 +135,15 @@ def _without_shadows(parts: list[Part]) -> list[Part]:
 
 def _join_stacked(parts: list[Part], tallest: int) -> list[Part]:
     """Large parts that stand close above each other, or into each other, are one digit."""
-    joined = list(parts)
-    changed = True
-    while changed:
-        changed = False
-        for one in joined:
-            for other in joined:
-                if one is other or one.shared_width(other) < 0.5:
-                    continue
-                if one.distance(other) <= NEAR * tallest:
-                    joined = [part for part in joined if part is not one and part is not other]
-                    joined.append(Part(one.mask | other.mask))
-                    changed = True
-                    break
-            if changed:
-                break
+    joined: list[Part] = []
+    for part in parts:
+        others = []
+        for other in joined:
+            if part.shared_width(other) >= 0.5 and part.distance(other) <= NEAR * tallest:
+                part = Part(part.mask | other.mask)
+            else:
+                others.append(other)
+        joined = [*others, part]
     return joined
 
 

@@ -15,7 +15,7 @@ from common.cli import PROJECT
 from common.data import LabelledImages, load_images
 from common.errors import UsageError
 from common.familiar import likeness, name_strange
-from common.image_files import OwnImage, newest_weights, read_each, read_image
+from common.image_files import OwnImage, newest_weights, read_all, read_each, read_image
 from common.own_images import (
     as_network_sees,
     class_names,
@@ -170,7 +170,7 @@ def test_refused_files_are_left_out_or_end_the_run(
             raise UsageError(f"{path} is bad")
         return [OwnImage(path, path.name, torch.zeros(2, 2, 3), torch.zeros(1, 28, 28))]
 
-    found = read_each([Path("a.bad"), Path("b.png"), Path("c.bad")], read)
+    found = read_all([Path("a.bad"), Path("b.png"), Path("c.bad")], read)
     assert [one.name for one in found] == ["b.png"]
     assert capsys.readouterr().out == "Left out: a.bad is bad.\nLeft out: c.bad is bad.\n"
     with pytest.raises(UsageError, match=r"^a.bad is bad \(and 1 more that cannot be used\)$"):
