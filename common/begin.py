@@ -1,8 +1,6 @@
 """Imported first by every script: what has to be settled before torch is loaded, for seconds.
 
-* Ctrl-C is one line from the first moment on, and so is being asked to stop (SIGTERM).
-* Idle threads sleep instead of waiting in a loop: beside other work such loops take the processor
-  from the threads that they wait for.
+Ctrl-C is one line from the first moment on, and so is being asked to stop (SIGTERM).
 """
 
 from __future__ import annotations
@@ -34,7 +32,6 @@ def _one_line(
 
 def prepare_process() -> None:
     """Sets up this process; a worker of another one leaves Ctrl-C to that one."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if parent_process() is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
