@@ -91,7 +91,7 @@ STEPS: ladder.Steps = {
     "soft labels": {"label_smoothing": 0.1},
     "moved": {"moved": 2},
     "turned, slanted": {"degrees": 12.0, "scale": 0.12, "shear": 8.0},
-    "bent": {"bend": 1.0},
+    "bent": {"bend": 0.7},
     "mean weights": {"averaging": 0.998},
     "five looks": {"five_looks": True},
 }  # fmt: skip

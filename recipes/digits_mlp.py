@@ -86,7 +86,7 @@ STEPS: ladder.Steps = {
     "soft labels": {"label_smoothing": 0.1},
     "moved": {"moved": 2},
     "turned, slanted": {"degrees": 12.0, "scale": 0.12, "shear": 8.0},
-    "bent": {"bend": 1.5},
+    "bent": {"bend": 1.0},
     "mean weights": {"averaging": 0.999},
     "five looks": {"five_looks": True},
 }

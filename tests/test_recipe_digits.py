@@ -287,6 +287,7 @@ def test_the_chapter_trains_and_scores_the_test_images_once(
     assert "val_accuracy" not in rows[0]
     found = read_summary(tmp_path)["metrics"]
     assert found["test_score"] > 0.2, "chance is 0.1"
+    assert (tmp_path / "seen.png").stat().st_size > 2000
     assert found["parameters"] == count_parameters(chapter.DigitsNet(small))
     name = chapter.__name__.split(".")[1]
     said = " ".join(out.split())
