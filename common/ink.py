@@ -12,6 +12,7 @@ Mask = npt.NDArray[np.bool_]
 
 FAINTEST = 0.08  # of the way from black to white: what stands out less is no ink
 BORDER = 0.08  # of the sides: the frame in which most of what is seen is paper
+SMOOTH = 0.25  # of the contrast: where the border is so near its surface, it is paper
 EVEN = 0.04  # of the way from black to white: where light differs less, it is even
 MUCH_MORE = 2.0  # a colour's contrast over that of the brightness, for the colour to be looked at
 
@@ -60,9 +61,7 @@ def border_surface(grey: Grey) -> Grey:
 
 def _stands_out(grey: Grey) -> Grey:
     grey = ndimage.gaussian_filter(grey, max(grey.shape) / 250)  # against the noise of a camera
-    paper, is_ink_light = _paper(grey)
-    if is_ink_light:
-        grey, paper = 1 - grey, 1 - paper
+    grey, paper = _dark_on_light(grey)
     # Beyond the border the paper continues, also where ink reaches the border.
     window = max(3, min(grey.shape) // 3, grey.shape[0] // 4)
     around = np.maximum(np.pad(grey, window, mode="edge"), np.pad(paper, window, mode="edge"))
@@ -76,31 +75,29 @@ def _stands_out(grey: Grey) -> Grey:
     return ink
 
 
+def _dark_on_light(grey: Grey) -> tuple[Grey, Grey]:
+    """The image, negated where its ink is lighter than its paper, and the paper at each pixel."""
+    border, terms = _border_and_terms(grey.shape)
+    # A curved surface follows slanting light and dark corners: the border shows nothing but paper.
+    paper = _surface(grey, border, terms)
+    if np.quantile(np.abs(grey - paper)[border], 0.9) < SMOOTH * np.ptp(grey):
+        # Few pixels are ink, but they differ much from the paper, so cubes are added up.
+        ink_is_light = float(((grey - paper) ** 3).sum()) > 0
+        return (1 - grey, 1 - paper) if ink_is_light else (grey, paper)
+    # Ink reaches the border. The lines are ink: dark ones on light ground or light ones on dark.
+    window = max(3, max(grey.shape) // 5)
+    around = np.pad(grey, window, mode="edge")
+    inside = np.s_[window:-window, window:-window]
+    dark, light = (_dark_lines(image, window)[inside] for image in (around, 1 - around))
+    if float((light**3).sum()) > float((dark**3).sum()):
+        grey = 1 - grey
+    return grey, _surface(grey, border, terms[..., :3], above=0.25)
+
+
 def _dark_lines(grey: Grey, window: int) -> Grey:
     # A closing fills every dark place narrower than its window with what is around it.
     closed: Grey = ndimage.grey_closing(grey, size=(window, window))
     return closed - grey
-
-
-def _paper(grey: Grey) -> tuple[Grey, bool]:
-    """The paper's grey at each pixel, from that at the border, and whether the ink is lighter.
-
-    A curved surface follows slanting light and dark corners, but also ink that reaches the border
-    on opposite sides; a plane does not. Where they disagree about the ink, and the curved one does
-    not fit the whole border, the lines decide: dark ones on light ground or light ones on dark.
-    """
-    border, terms = _border_and_terms(grey.shape)
-    curved = _surface(grey, border, terms)
-    plane = _surface(grey, border, terms[..., :3])
-    # Few pixels are ink, but they differ much from the paper, so cubes are added up.
-    lighter = [float(((grey - paper) ** 3).sum()) > 0 for paper in (curved, plane)]
-    if np.quantile(np.abs(grey - curved)[border], 0.9) < 0.1 * np.ptp(grey):
-        return curved, lighter[0]
-    if lighter[0] != lighter[1]:
-        window = max(3, max(grey.shape) // 7)
-        dark, light = _dark_lines(grey, window), _dark_lines(1 - grey, window)
-        return plane, float((light**3).sum()) > float((dark**3).sum())
-    return plane, lighter[1]
 
 
 def _border_and_terms(shape: tuple[int, ...]) -> tuple[Mask, Grey]:
@@ -111,16 +108,18 @@ def _border_and_terms(shape: tuple[int, ...]) -> tuple[Mask, Grey]:
     return border, np.stack([np.ones(shape), y, x, y**2, x * y, x**2], axis=-1)
 
 
-def _surface(grey: Grey, border: Mask, terms: Grey) -> Grey:
-    """The surface of these terms through most pixels of the border, whatever the others are.
+def _surface(grey: Grey, border: Mask, terms: Grey, above: float = 0.5) -> Grey:
+    """The surface of these terms that leaves a share of the border's pixels above it.
 
-    The sum of the distances is made small, not that of their squares: least squares are solved
-    again and again, and a pixel counts the less the farther it was from the surface.
+    With half of them it goes through most pixels, however far from it the others are. It is found
+    by least squares, solved again and again: a pixel counts the less the farther it was from the
+    surface.
     """
     seen, values = terms[border], grey[border]
     weights = np.ones(len(values))
     for _ in range(10):
         roots = np.sqrt(weights)
         surface, *_ = np.linalg.lstsq(seen * roots[:, None], values * roots, rcond=None)
-        weights = 1 / np.maximum(np.abs(values - seen @ surface), 0.02)
+        distances = values - seen @ surface
+        weights = np.where(distances > 0, 1 - above, above) / np.maximum(np.abs(distances), 0.02)
     return np.asarray(terms @ surface, dtype=np.float64)

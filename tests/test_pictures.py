@@ -114,7 +114,7 @@ def test_a_small_image_is_enlarged() -> None:
         drawn = pen_digit(digit, np.random.default_rng(digit), pen=20)
         clean = as_mnist_digit(np.asarray(drawn) / 255)
         small = np.asarray(cropped(drawn).resize((9, 12))) / 255
-        assert likeness(as_mnist_digit(small), clean) > 0.75
+        assert likeness(as_mnist_digit(small), clean) > 0.7
 
 
 def test_each_of_several_digits_comes_out_in_reading_order(tmp_path: Path) -> None:
@@ -150,10 +150,11 @@ def test_a_digit_of_several_strokes_is_one_and_specks_are_none() -> None:
 
 def test_digits_that_touch_are_pointed_out(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    page = np.hstack([np.asarray(cropped(pen_digit(digit, random))) for digit in (5, 3)])
+    pair = [cropped(pen_digit(digit, random)).resize((110, 160)) for digit in (5, 3)]
+    page = np.hstack([np.asarray(digit) for digit in pair])
     Image.fromarray(np.pad(page, 30, constant_values=255)).save(tmp_path / "touch.png")
     notes = [own.note for own in read_digits(tmp_path / "touch.png")]
-    assert len(notes) == 2 or notes == ["several digits that touch?"]
+    assert notes == ["several digits that touch?"]
 
 
 def test_sizes_and_shapes() -> None:
