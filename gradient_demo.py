@@ -373,7 +373,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
     experiments = CONVERGING if options.converge else EXPERIMENTS
-    with start_run(__file__, options, argv) as run:
+    with start_run(__file__, options, argv, threads=1) as run:
         training, test = load_digits(run, "train"), load_digits(run, "test")
         descents = {name: descend(run, name, experiment, training, test)
                     for name, experiment in experiments.items()}

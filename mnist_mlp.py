@@ -183,7 +183,7 @@ def recognise(options: Namespace, argv: Sequence[str] | None) -> None:
     images = torch.stack(digits)  # N×1×28×28
     model = load_network(options.weights or newest_network())
     # The run starts only now: nothing is left behind for an image that cannot be read.
-    with start_run(__file__, options, argv) as run:
+    with start_run(__file__, options, argv, threads=1) as run:
         with torch.inference_mode():
             logits = model.to(run.device)(images.to(run.device)).cpu()
         ending = report.own_images(run, options.predict, originals, images, logits)
@@ -279,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.predict:
         recognise(options, argv)
         return
-    with start_run(__file__, options, argv) as run:
+    with start_run(__file__, options, argv, threads=1) as run:
         training, test, shown_batches = load_digits(options)
         if options.explain:
             questions.activations(run, compare_activations(run, training, test))

@@ -378,7 +378,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
     weather = load_weather(options.data_dir)
-    with start_run(__file__, options, argv) as run:
+    with start_run(__file__, options, argv, threads=1) as run:
         report.one_layer(run, products_by_hand(), cell_as_one_layer())
         report.shapes(run, SIZES, modules_and_shapes())
         report.unrolled(run, *compare_unrolled())

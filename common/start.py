@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from common.cli import PROJECT
 from common.config import as_json, environment, read_options, write_json
 from common.device import configure_numerics, resolve_precision, seed_everything, select_device
@@ -21,23 +23,22 @@ NOT_COMPARED = {"out_dir", "overwrite", "resume", "epochs", "jobs", "show_errors
 
 
 def start_run(
-    script_file: str, options: argparse.Namespace, argv: Sequence[str] | None = None
+    script_file: str,
+    options: argparse.Namespace,
+    argv: Sequence[str] | None = None,
+    *,
+    threads: int | None = None,
 ) -> Run:
     """Makes or reopens the run's folder; writes `config.json` and `environment.json`.
 
     A finished run is never replaced without `--overwrite`, a folder that holds something else never
-    at all, and `--resume` continues only with the options the run was started with (more epochs are
-    welcome). Raises UsageError before anything is changed.
+    at all, and `--resume` continues only with the options of the first start (or more epochs).
+    `threads`: how many compute, where a network is too small to gain by all. Raises UsageError
+    before anything is changed.
     """
     _check_options(options)
-    path = Path(script_file).resolve()
-    script = path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else path.name
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    device = select_device(options.device)
-    dtype = resolve_precision(options.precision, device)
-    configure_numerics()
-    seed_everything(options.seed)
-
+    script = _name_in_project(script_file)
+    device, dtype = _prepare_device(options, threads)
     folder = _folder_for(script, options)
     check_is_ours(folder.path, script)
     check_writable(folder.path)
@@ -55,11 +56,30 @@ def start_run(
     if holds_a_run and not options.resume:
         delete_run(folder.path, script)
         folder.start()
+    arguments = sys.argv[1:] if argv is None else argv
     command = f"python {in_shell([run.command, *arguments])}"
     config = {"script": script, "command": command, "options": as_json(vars(options))}
     write_json(run.file("config.json"), config)
     write_json(run.file("environment.json"), environment(device, options.seed))
     return run
+
+
+def _name_in_project(script_file: str) -> str:
+    path = Path(script_file).resolve()
+    return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else path.name
+
+
+def _prepare_device(
+    options: argparse.Namespace, threads: int | None
+) -> tuple[torch.device, torch.dtype]:
+    """The device and the precision of the run, whose arithmetic and seed are then set."""
+    device = select_device(options.device)
+    dtype = resolve_precision(options.precision, device)
+    configure_numerics()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    seed_everything(options.seed)
+    return device, dtype
 
 
 def _check_options(options: argparse.Namespace) -> None:

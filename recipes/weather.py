@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         report.own_days(options.predict, forecast(options))
         return
     recipe = ladder.as_chosen(RECIPE, options)
-    with start_run(__file__, options, argv) as run:
+    with start_run(__file__, options, argv, threads=1) as run:
         if options.ladder:
             ending = climb(run)
         elif options.validate:

@@ -29,11 +29,12 @@ Call = Callable[..., Outcome]
 TIMES = {"drawing_share", "seconds_per_epoch", "small_kernel_time", "bottleneck_time"}
 
 
-def make_run(folder: Path, **options: object) -> Run:
+def make_run(folder: Path, *, threads: int | None = None, **options: object) -> Run:
     """A run as a script starts it, on the CPU; `options` are those of a command line."""
     defaults = {"seed": 0, "device": "cpu", "precision": "fp32", "limit": None, "out_dir": folder,
                 "overwrite": False, "resume": False}  # fmt: skip
-    return start_run("script.py", argparse.Namespace(**{**defaults, **options}), [])
+    parsed = argparse.Namespace(**{**defaults, **options})
+    return start_run("script.py", parsed, [], threads=threads)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,56 @@
+"""How many threads compute, and how they wait for each other."""
+
+from __future__ import annotations
+
+from common.begin import SPINS, share_processors
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import mnist_mlp
+from tests.conftest import Call, make_run
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_threads_wait_a_shorter_time_unless_the_user_says_how(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    share_processors()
+    assert os.environ["GOMP_SPINCOUNT"] == SPINS
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    share_processors()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    share_processors()
+    assert "GOMP_SPINCOUNT" not in os.environ
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_run_computes_with_as_many_threads_as_it_asks_for(tmp_path: Path) -> None:
+    with make_run(tmp_path / "all"):
+        assert torch.get_num_threads() == 2
+    with make_run(tmp_path / "one", threads=1) as run:
+        assert torch.get_num_threads() == 1
+    environment = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
+    assert environment["threads"] == 1
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_small_networks_use_one_thread(tmp_path: Path, call: Call) -> None:
+    options = ("--source", "tensor", "--limit", 200, "--epochs", 1, "--out-dir", tmp_path)
+    assert call(mnist_mlp.main, *options)[0] == 0
+    assert torch.get_num_threads() == 1
