@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
 from multiprocessing.process import parent_process
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -30,6 +32,13 @@ def _one_line(
     os._exit(code)  # nothing has been written yet
 
 
+def _end_with(torchrun: int) -> None:
+    """Ends this process as soon as torchrun, which started it, is gone, however that ended."""
+    while os.getppid() == torchrun:
+        time.sleep(0.5)
+    os._exit(1)
+
+
 def prepare_process() -> None:
     """Sets up this process; a worker of another one leaves Ctrl-C to that one."""
     if parent_process() is not None:
@@ -38,6 +47,8 @@ def prepare_process() -> None:
         return
     sys.excepthook = _one_line
     signal.signal(signal.SIGTERM, _ask_to_stop)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
 
 prepare_process()
