@@ -103,6 +103,8 @@ def test_what_is_shared_reaches_the_training(
     }
     assert {option: reached[option] for option in given} == given
     assert tmp_path / "run" in (found.run.folder, found.run.folder.parent)
+    if name == "line_regression":
+        assert found.batches.dataset[0][0].shape == (1, 32, 32)
 
 
 def test_what_is_shared_reaches_the_study(
