@@ -174,7 +174,8 @@ def train(
     model = ClothesCNN(experiment).to(run.device).to(memory_format=torch.channels_last)
     loss_function = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=options.lr, fused=can_fuse(run.device))
-    batches = training.batches(options.batch_size, shuffle=options.shuffle, seed=run.seed)
+    batches = training.batches(options.batch_size, shuffle=options.shuffle, seed=run.seed,
+                               no_single=experiment.batch_norm)  # fmt: skip
     training_sample = training.first(len(validation)).batches(VALIDATION_BATCH)
     validation_batches = validation.batches(VALIDATION_BATCH)
     scores: dict[str, Metric] = {"val_loss": loss_function, "val_accuracy": accuracy}

@@ -204,7 +204,8 @@ def train_experiment(job: Job) -> None:
     validation_clothes = load_clothes("test", settings.data_dir, settings.validation_limit)
     inputs = make_inputs(experiment, validation_clothes.images)
     validation = InMemoryDataset(inputs, validation_clothes.labels)
-    batches = make_loader(training, experiment.batch_size, shuffle=True, seed=run.seed)
+    batches = make_loader(training, experiment.batch_size, shuffle=True, seed=run.seed,
+                          no_single=experiment.batch_norm)  # fmt: skip
     training_in_order = make_loader(training, 2000)
     validation_batches = make_loader(validation, 2000)
     metrics: dict[str, Metric] = {"validation_loss": cross_entropy, VALIDATION: accuracy}
@@ -239,7 +240,8 @@ def load_result(job: Job, images: Tensor) -> Result:
     """The result of a finished job, with its hidden values for these images."""
     name, experiment = job.settings.name, job.settings.experiment
     network = make_network(experiment)
-    network.load_state_dict(load_weights(job.run.folder / "model.pt", job.run.script))
+    path, again = job.run.folder / "model.pt", "delete its folder, and --resume trains it again"
+    network.load_state_dict(load_weights(path, job.run.script, again))
     network.eval()
     with torch.inference_mode():
         hidden_values = network[:-1](make_inputs(experiment, images))  # N×1000

@@ -365,7 +365,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--converge", action="store_true",
                         help="train eight times as long, and look for saddles on the way")
     add_data_flag(parser)
-    add_run_flags(parser)
+    add_run_flags(parser, device="cpu")
     return parser.parse_args(argv)
 
 

@@ -266,7 +266,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     add("--weights", type=Path, metavar="FILE",
         help=f"the network for --predict (default: {WEIGHTS} of the newest finished run)")
     add_data_flag(parser)
-    add_shared_flags(parser, epochs=10, batch_size=64, lr=1e-3)
+    add_shared_flags(parser, epochs=10, batch_size=64, lr=1e-3, device="cpu")
     options = parser.parse_args(argv)
     if options.weights and not options.predict:
         raise UsageError("--weights names the network for --predict FILE")

@@ -368,7 +368,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seeds", type=whole_numbers(0), metavar="N,N,…",
         help="random seeds of the weather networks (default: five, from --seed on)")  # fmt: skip
     add_data_flag(parser)
-    add_run_flags(parser)
+    add_run_flags(parser, device="cpu")
     options = parser.parse_args(argv)
     options.seeds = options.seeds or tuple(range(options.seed, options.seed + 5))
     return options

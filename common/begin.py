@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
 from multiprocessing.process import parent_process
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -42,6 +44,13 @@ def share_processors() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
+def _end_with(torchrun: int) -> None:
+    """Ends this process as soon as torchrun, which started it, is gone, however that ended."""
+    while os.getppid() == torchrun:
+        time.sleep(0.5)
+    os._exit(1)
+
+
 def prepare_process() -> None:
     """Sets up this process; a worker of another one leaves Ctrl-C to that one."""
     if parent_process() is not None:
@@ -50,6 +59,8 @@ def prepare_process() -> None:
         return
     sys.excepthook = _one_line
     signal.signal(signal.SIGTERM, _ask_to_stop)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
 
 share_processors()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -76,14 +80,52 @@ def load_tensors(path: Path) -> Any:
                 raise Damaged
         content.seek(0)
         return torch.load(content, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception:  # many types for what is no such archive; all mean the same here
         raise Damaged from None
 
 
-def load_weights(path: Path, script: str) -> dict[str, Tensor]:
+def save_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Saves tensors, with their checksum, in the format safetensors, whole or not at all."""
+    content = safetensors.torch.save(tensors, {"sha256": _checksum(tensors)})
+    write_whole(path, lambda file: file.write(content))
+
+
+def load_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a file of that format, on the CPU.
+
+    Raises Damaged for another file, where a checksum is wrong, and for numbers that are NaN or
+    infinite; OSError where it cannot be read.
+    """
+    content = path.read_bytes()
+    try:
+        tensors = safetensors.torch.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (safetensors.SafetensorError, ValueError):
+        raise Damaged from None
+    stated = header.get("__metadata__", {}).get("sha256")
+    finite = all(value.isfinite().all() for value in tensors.values())
+    if not finite or stated not in (None, _checksum(tensors)):
+        raise Damaged
+    return tensors
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    """Of names, types, shapes and numbers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_weights(
+    path: Path, script: str, accepted: str = "--weights takes a file it saved"
+) -> dict[str, Tensor]:
     """The tensors of a model that a script saved, by name; UsageError for any other file, and where
-    a number is NaN or infinite."""
-    other = f"{path} is damaged or holds no network of {script}; --weights takes a file it saved"
+    a number is NaN or infinite. `accepted` ends the message."""
+    other = f"{path} is damaged or holds no network of {script}; {accepted}"
     try:
         weights = load_tensors(path)
     except OSError as error:

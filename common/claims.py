@@ -53,6 +53,10 @@ class Claim:
         return self.says if self.says == bound else f"{self.says}: {bound}"
 
 
+class Target(Claim):
+    """A number that we ourselves want to reach, tested as a document's statement is."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What became of a claim: `reproduced`, `not reproduced`, or `not run` for the reason given.
@@ -145,6 +149,8 @@ def _as_typed(value: object) -> str:
 def print_claims(verdicts: Sequence[Verdict]) -> None:
     """Prints what was measured as a table, and which claims need a run with other options."""
     rows = []
+    ours = any(isinstance(verdict.claim, Target) for verdict in verdicts)
+    words = {"reproduced": "reached", "not reproduced": "missed"} if ours else {}
     not_judged: dict[str, list[str]] = {}
     for verdict in verdicts:
         claim = verdict.claim
@@ -158,11 +164,13 @@ def print_claims(verdicts: Sequence[Verdict]) -> None:
         if verdict.spread is not None:
             measured += f" ± {show_number(verdict.spread, claim.shown).lstrip('+')}"
         shown = "not judged" if verdict.verdict == "not run" else verdict.verdict
-        rows.append([claim.id, claim.statement, claim.claimed, measured, shown])
+        rows.append([claim.id, claim.statement, claim.claimed, measured, words.get(shown, shown)])
     if rows:
+        stated = "Our targets" if ours else "What the document states"
+        says = "expected" if ours else "the document says"
         print_table(
-            "What the document states, and what this run measured",
-            ["", "statement", "the document says", "measured", "verdict"],
+            f"{stated}, and what this run measured",
+            ["", "statement", says, "measured", "verdict"],
             rows,
         )
     for reason, ids in not_judged.items():

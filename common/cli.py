@@ -77,8 +77,9 @@ positive_number = _number(
 
 
 def add_shared_flags(
-    parser: argparse.ArgumentParser, *, epochs: int, batch_size: int, lr: float
-) -> None:
+    parser: argparse.ArgumentParser, *, epochs: int, batch_size: int, lr: float,
+    device: str = "auto",
+) -> None:  # fmt: skip
     """Adds the flags that mean the same in every script, with this script's defaults.
 
     The flags speak of the script's main run; the small studies around it keep their own settings.
@@ -92,16 +93,23 @@ def add_shared_flags(
         help="learning rate of the main run (default %(default)s)")
     add("--precision", choices=("fp32", "bf16", "auto"), default="fp32",
         help="number format of training (default %(default)s)")
-    add_run_flags(parser, resumable=True)
+    add_run_flags(parser, resumable=True, device=device)
 
 
-def add_run_flags(parser: argparse.ArgumentParser, *, resumable: bool = False) -> None:
-    """Adds the shared flags of a script without one main training; such a run cannot be resumed."""
+def add_run_flags(
+    parser: argparse.ArgumentParser, *, resumable: bool = False, device: str = "auto"
+) -> None:
+    """Adds the shared flags of a script without one main training; such a run cannot be resumed.
+
+    `device` is a script's default: `cpu` where its networks are so small that a GPU gains little.
+    """
+    small = "" if device == "auto" else ": so small a network gains little by a GPU"
     add = parser.add_argument_group("flags of every script").add_argument
     add("--seed", type=whole_number(0), default=0, metavar="N",
         help="random seed (default %(default)s)")
-    add("--device", default="auto", metavar="NAME",
-        help="cpu, cuda, cuda:1, mps …; auto, the default, uses a GPU if there is one")
+    add("--device", default=device, metavar="NAME",
+        help="cpu, cuda, cuda:1, mps …, or auto: a GPU if there is one (default "
+             f"%(default)s{small})")
     add("--limit", type=whole_number(1), metavar="N",
         help="train and test on at most N examples (default: all)")
     add("--out-dir", type=folder_name, metavar="DIR",

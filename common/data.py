@@ -57,21 +57,23 @@ class InMemoryDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 def make_loader(
-    dataset: InMemoryDataset, batch_size: int, *, shuffle: bool = False, seed: int = 0
-) -> DataLoader[Any]:
+    dataset: InMemoryDataset, batch_size: int, *, shuffle: bool = False, seed: int = 0,
+    no_single: bool = False,
+) -> DataLoader[Any]:  # fmt: skip
     """A loader of batches (inputs B×…, targets B×…); the last one may be smaller.
 
     The order comes from the loader's own generator, so that nothing else that draws random numbers
-    can change it.
+    can change it. With `no_single` a last batch of one example is left out, as training with batch
+    normalisation needs it; UsageError where no other batch is left.
     """
+    if no_single and min(batch_size, len(dataset)) == 1:
+        raise UsageError("batch norm needs two examples in a batch: --batch-size, --limit ≥ 2")
+    drop_last = no_single and len(dataset) % batch_size == 1
     generator = torch.Generator().manual_seed(seed)
     return DataLoader(
-        dataset, batch_size, shuffle=shuffle, collate_fn=_already_a_batch, generator=generator
-    )
-
-
-def _already_a_batch(batch: Any) -> Any:
-    return batch
+        dataset, batch_size, shuffle=shuffle, generator=generator, drop_last=drop_last,
+        collate_fn=lambda batch: batch,  # it is one already
+    )  # fmt: skip
 
 
 def to_unit_range(images: Tensor) -> Tensor:
@@ -95,16 +97,14 @@ class LabelledImages:
         return LabelledImages(self.images[:count], self.labels[:count], self.files[:count])
 
     def batches(
-        self,
-        batch_size: int,
-        *,
-        shuffle: bool = False,
-        seed: int = 0,
-        transform: Transform = to_unit_range,
+        self, batch_size: int, *, transform: Transform = to_unit_range, **order: Any
     ) -> DataLoader[Any]:
-        """Batches for a network: images as floats (B×1×28×28) and labels (B)."""
+        """Batches for a network: images as floats (B×1×28×28) and labels (B).
+
+        `order` has the keywords of `make_loader`: `shuffle`, `seed`, `no_single`.
+        """
         dataset = InMemoryDataset(self.images, self.labels, transform)
-        return make_loader(dataset, batch_size, shuffle=shuffle, seed=seed)
+        return make_loader(dataset, batch_size, **order)
 
 
 def load_images(name: str, split: str, data_dir: Path, limit: int | None = None) -> LabelledImages:

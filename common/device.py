@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 
 import torch
 
 from common.errors import UsageError
+from common.terminal import say
 
 
 def select_device(name: str) -> torch.device:
@@ -19,10 +21,12 @@ def select_device(name: str) -> torch.device:
         torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     )
     if name == "auto":
-        return _own_share_of(accelerator) if accelerator else torch.device("cpu")
+        return own_share_of(accelerator or torch.device("cpu"))
     usable = "cpu" if accelerator is None else f"cpu or {accelerator.type}"
     try:
-        device = torch.device(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old names, such as mkldnn
+            device = torch.device(name)
         # Only a computation shows that a device works: a name may be valid for another build or
         # machine.
         if torch.ones(1, device=device).add(1).item() != 2:
@@ -31,13 +35,25 @@ def select_device(name: str) -> torch.device:
         raise UsageError(
             f"--device {name}: no such device here; accepted: auto, {usable}"
         ) from None
-    return device
+    return own_share_of(device)
 
 
-def _own_share_of(accelerator: torch.device) -> torch.device:
-    """One of several GPUs for each of torchrun's processes on this machine."""
+def own_share_of(device: torch.device) -> torch.device:
+    """One of several GPUs for each of torchrun's processes on this machine; a GPU that was chosen
+    by its number stays the same for all."""
+    if device.type == "cpu" or device != torch.device(device.type):
+        return device
     place = int(os.environ.get("LOCAL_RANK", 0)) % torch.accelerator.device_count()
-    return torch.device(accelerator.type, place) if place else accelerator
+    return torch.device(device.type, place) if place else device
+
+
+def say_where(device: torch.device) -> None:
+    """Says what is computed on, where there is a choice."""
+    if device.type != "cpu":
+        say(f"Computing on {device}; --device cpu computes on the processor.")
+    elif torch.accelerator.is_available():
+        accelerator = torch.accelerator.current_accelerator()
+        say(f"Computing on the processor; --device {accelerator} computes on the GPU.")
 
 
 def seed_everything(seed: int) -> None:

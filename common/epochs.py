@@ -137,6 +137,9 @@ class Epochs:
                 if number == self.count or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save()
                     saved = time.monotonic()
+        # The weights are the sign that all is there, after a power failure too: rows that were
+        # appended may not be on disk yet.
+        write_rows(run.file("metrics.csv"), run.history)
         save_tensors(run.file(self.weights), self.model.state_dict())
 
     def _check(self, epoch: Epoch) -> None:

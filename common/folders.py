@@ -6,9 +6,9 @@ each before it is written. Nothing else is ever deleted.
 
 from __future__ import annotations
 
+import io
 import json
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,13 +39,19 @@ class RunFolder:
         """Makes the folder and, where there is none yet, its manifest."""
         self.path.mkdir(parents=True, exist_ok=True)
         manifest = self.path / MANIFEST
+        for path in _leftovers(manifest):
+            path.unlink(missing_ok=True)
         if not manifest.exists():
             write_text(manifest, json.dumps({"script": self.script, "format": FORMAT}) + "\n")
+        elif not manifest.read_bytes().endswith(b"\n"):  # a full disk cut the last name off
+            with manifest.open("a", encoding="utf-8") as file:
+                file.write("\n")
         self._named = set(read_manifest(self.path)[1])
 
     def discard(self) -> None:
         """Deletes the run again, which failed before it had done anything, and empty folders."""
-        delete_run(self.path, self.script)
+        if (self.path / MANIFEST).exists():
+            delete_run(self.path, self.script)
         (self.path / LOCK).unlink(missing_ok=True)
         for folder in self.made:
             if any(folder.iterdir()):
@@ -53,9 +59,13 @@ class RunFolder:
             folder.rmdir()
 
     def file(self, name: str) -> Path:
-        """The path of a file or subfolder in this folder, named in the manifest from now on."""
+        """The path of a file or subfolder in this folder, named in the manifest from now on.
+
+        Raises OSError where the folder or its manifest has vanished.
+        """
         if name not in self._named:
-            with (self.path / MANIFEST).open("a", encoding="utf-8") as manifest:
+            with (self.path / MANIFEST).open("r+", encoding="utf-8") as manifest:
+                manifest.seek(0, io.SEEK_END)
                 manifest.write(json.dumps(name) + "\n")
             self._named.add(name)
         return self.path / name
@@ -119,10 +129,18 @@ def _parsed(line: str) -> Any:
         return None
 
 
+def holds_anything(folder: Path) -> bool:
+    """Whether a folder is there and not empty, but for what a start that was killed left there."""
+    if not folder.exists():
+        return False
+    left = {*_leftovers(folder / MANIFEST), folder / LOCK}
+    return any(path not in left for path in folder.iterdir())
+
+
 def check_is_ours(folder: Path, script: str) -> None:
     """Raises UsageError where a folder holds anything but a run of this script."""
     try:
-        if not folder.exists() or not any(folder.iterdir()):
+        if not holds_anything(folder):
             return
     except OSError as error:
         message = f"--out-dir {folder} is no folder that can be read ({error.strerror})"
@@ -137,17 +155,6 @@ def check_is_ours(folder: Path, script: str) -> None:
     else:
         holds = "files that are no run"
     raise UsageError(f"--out-dir {folder} holds {holds}; name a new or empty folder")
-
-
-def check_writable(folder: Path) -> None:
-    """Makes the folder where there is none; UsageError where nothing can be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        message = f"--out-dir {folder} cannot be written ({error.strerror}); name another folder"
-        raise UsageError(message) from None
 
 
 def delete_run(folder: Path, script: str) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import IO, Any
 
+import torch
 import torch.distributed as dist
 
 from common.checkpoint import write_whole
+from common.device import own_share_of, select_device
 from common.jobs import Job, Work, run_and_show, run_jobs
 from common.rows import Row
 
@@ -20,6 +22,14 @@ KEPT = ("config.json", "metrics.csv", "model.pt")
 def rank() -> int:
     """This process's number among those that torchrun started; 0 without torchrun."""
     return int(os.environ["RANK"]) if dist.is_torchelastic_launched() else 0
+
+
+def default_jobs(device: str) -> int:
+    """How many trainings a process has at the same time: one for each CPU core; one on a GPU, and
+    as a rank of torchrun. Raises UsageError where `device` (an option) is none."""
+    if dist.is_torchelastic_launched() or select_device(device).type != "cpu":
+        return 1
+    return torch.get_num_threads()
 
 
 def run_on_all_ranks(
@@ -40,6 +50,8 @@ def run_on_all_ranks(
         shares = None if jobs is None else [jobs[first::ranks] for first in range(ranks)]
         mine: list[Sequence[Job]] = [()]
         dist.scatter_object_list(mine, shares)
+        for job in mine[0]:
+            job.run.device = own_share_of(job.run.device)  # rank 0 chose its own
         if jobs is None:
             failures = run_jobs(mine[0], work, processes, _ignore)
         else:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.checkpoint import write_text
+from common.errors import UsageError
 
 Row = dict[str, float]
 PARTS = ("train", "val", "validation", "test", "unseen")  # of the data, before a number's name
@@ -26,9 +27,15 @@ def append_row(path: Path, row: Mapping[str, object]) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of numbers in a file."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    """The rows of numbers in a file; UsageError where it was damaged."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file, strict=True)
+            return [{name: float(value) for name, value in row.items()} for row in rows]
+    except (ValueError, TypeError, csv.Error):  # TypeError: a row that is too short or too long
+        raise UsageError(
+            f"{path} is damaged; delete {path.parent}, and --resume trains it again"
+        ) from None
 
 
 def _as_csv(rows: Sequence[Mapping[str, object]], header: bool) -> str:

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -143,8 +143,10 @@ class Run:
         trace: TracebackType | None,
     ) -> None:
         self._held.close()
-        if isinstance(error, UsageError | RunError) and self.is_new and not self._has_trained():
-            self.run_folder.discard()
+        failed = isinstance(error, UsageError | RunError | OSError)
+        if failed and self.is_new and not self._has_trained():
+            with suppress(UsageError, OSError):  # `error` says what went wrong
+                self.run_folder.discard()
         if isinstance(error, KeyboardInterrupt) and self.resume is not None:
             parts = [self.command, "--out-dir", str(self.folder), "--resume"]
             raise type(error)(f"; continue with: python {in_shell(parts)}") from None

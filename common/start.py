@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
 from common.cli import PROJECT
 from common.config import as_json, environment, read_options, write_json
-from common.device import configure_numerics, resolve_precision, seed_everything, select_device
+from common.device import (
+    configure_numerics,
+    resolve_precision,
+    say_where,
+    seed_everything,
+    select_device,
+)
 from common.errors import UsageError
-from common.folders import RunFolder, check_is_ours, check_writable, delete_run
+from common.folders import RunFolder, check_is_ours, delete_run, holds_anything
 from common.runs import Run, in_shell
 from common.terminal import say
 
@@ -42,7 +50,7 @@ def start_run(
     folder = _folder_for(script, options)
     check_is_ours(folder.path, script)
     check_writable(folder.path)
-    holds_a_run = any(folder.path.iterdir())
+    holds_a_run = holds_anything(folder.path)
     if options.resume:
         _check_can_resume(folder.path, as_json(vars(options)))
     elif holds_a_run:
@@ -51,16 +59,19 @@ def start_run(
     run = Run(folder, options, device, dtype)
     run.is_new = not holds_a_run
     run.command = _from_here(Path(script_file))
-    folder.start()
-    run.hold_lock()
-    if holds_a_run and not options.resume:
-        delete_run(folder.path, script)
+    with ExitStack() as ending:
+        ending.push(run)  # a start that fails ends the run
         folder.start()
-    arguments = sys.argv[1:] if argv is None else argv
-    command = f"python {in_shell([run.command, *arguments])}"
-    config = {"script": script, "command": command, "options": as_json(vars(options))}
-    write_json(run.file("config.json"), config)
-    write_json(run.file("environment.json"), environment(device, options.seed))
+        run.hold_lock()
+        if holds_a_run and not options.resume:
+            delete_run(folder.path, script)
+            folder.start()
+        arguments = sys.argv[1:] if argv is None else argv
+        command = f"python {in_shell([run.command, *arguments])}"
+        config = {"script": script, "command": command, "options": as_json(vars(options))}
+        write_json(run.file("config.json"), config)
+        write_json(run.file("environment.json"), environment(device, options.seed))
+        ending.pop_all()
     return run
 
 
@@ -74,6 +85,7 @@ def _prepare_device(
 ) -> tuple[torch.device, torch.dtype]:
     """The device and the precision of the run, whose arithmetic and seed are then set."""
     device = select_device(options.device)
+    say_where(device)
     dtype = resolve_precision(options.precision, device)
     configure_numerics()
     if threads is not None:
@@ -113,6 +125,17 @@ def _chosen_folder(script: str, options: argparse.Namespace) -> Path:
     return folder.resolve() if ".." in folder.parts else folder
 
 
+def check_writable(folder: Path) -> None:
+    """Makes the folder where there is none; UsageError where nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        message = f"--out-dir {folder} cannot be written ({error.strerror}); name another folder"
+        raise UsageError(message) from None
+
+
 def _check_can_replace(folder: Path, options: argparse.Namespace) -> None:
     if options.overwrite:
         return
@@ -122,7 +145,7 @@ def _check_can_replace(folder: Path, options: argparse.Namespace) -> None:
 
 
 def _check_can_resume(folder: Path, options: dict[str, object]) -> None:
-    if not any(folder.iterdir()):
+    if not (folder / "config.json").exists() and not _has_trained(folder):
         say(f"{folder} holds no run yet: starting at the beginning")
         return
     before = read_options(folder)
@@ -140,8 +163,12 @@ def _check_can_resume(folder: Path, options: dict[str, object]) -> None:
         raise UsageError(
             f"--resume: the run in {folder} was started with other options: {', '.join(was)}"
         )
-    if not any((*folder.rglob("checkpoint.pt"), *folder.rglob("model.pt"))):
+    if not _has_trained(folder):
         say(f"{folder} holds no checkpoint yet: training starts at the beginning")
+
+
+def _has_trained(folder: Path) -> bool:
+    return any((*folder.rglob("checkpoint.pt"), *folder.rglob("model.pt")))
 
 
 def new_folder(script: str, seed: int) -> Path:

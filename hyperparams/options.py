@@ -7,12 +7,9 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-import torch.distributed as dist
-
 from common.cli import add_data_flag, add_run_flags, make_parser, whole_number, whole_numbers
-from common.device import select_device
 from common.errors import UsageError
+from common.ranks import default_jobs
 
 SECTIONS = [f"5.{number}" for number in range(1, 18)]
 COMPARED_WITH = {  # a section's own experiments are compared with these of other sections
@@ -66,13 +63,8 @@ def parse(
     options.quick = options.quick or not (options.names or options.section or options.all)
     options.seeds = options.seeds or (options.seed,)
     if options.jobs is None:
-        options.jobs = 1 if _one_at_a_time(options.device) else torch.get_num_threads()
+        options.jobs = default_jobs(options.device)
     return options
-
-
-def _one_at_a_time(device: str) -> bool:
-    """Whether a process here trains alone: beside no other on a GPU, or as a rank of torchrun."""
-    return dist.is_torchelastic_launched() or select_device(device).type != "cpu"
 
 
 def _check(options: argparse.Namespace, experiments: Mapping[str, Any]) -> None:

@@ -168,10 +168,9 @@ def train(
     mean_network = AveragedModel(
         network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True)  # fmt: skip
     answering = mean_network.module if recipe.averaging else network
-    if recipe.batch_norm and len(training) % recipe.batch_size == 1:
-        training = training.first(len(training) - 1)  # batch norm needs two images at least
-    batches = training.batches(recipe.batch_size, shuffle=True, seed=run.seed,
-                               transform=functools.partial(varied, recipe))  # fmt: skip
+    batches = training.batches(
+        recipe.batch_size, shuffle=True, seed=run.seed, no_single=recipe.batch_norm,
+        transform=functools.partial(varied, recipe))  # fmt: skip
     optimizer = torch.optim.AdamW(  # without weight decay it is the document's Adam
         network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay,
         fused=can_fuse(run.device))  # fmt: skip

@@ -18,19 +18,17 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
-from common.checkpoint import write_whole
+from common.checkpoint import Damaged, load_safetensors, save_safetensors
 from common.cli import add_shared_flags, whole_number, whole_numbers
 from common.config import read_options
 from common.data import LabelledImages
 from common.errors import RunError, UsageError
 from common.jobs import Job
-from common.ranks import rank, run_on_all_ranks
+from common.ranks import default_jobs, rank, run_on_all_ranks
 from common.rows import Row, read_rows
 from common.runs import Run
 
@@ -127,7 +125,7 @@ def run_ladder(
                 jobs[recipe, seed] = Job(subrun, recipe.epochs, recipe)
     unfinished = [job for job in jobs.values() if not job.finished]
     # The longest first: at the end no process waits long for the last one.
-    unfinished.sort(key=_epochs_of, reverse=True)
+    unfinished.sort(key=lambda job: -job.epochs)
     failures = run_on_all_ranks(unfinished, partial(_work, train_one), options.jobs, (column,))
     _raise_unless_diverged(run, failures)
     trainings: dict[str, dict[int, Sequence[Row]]] = {}
@@ -149,10 +147,6 @@ def helps_rank_0(options: argparse.Namespace, train_one: Callable[[Run, Any], ob
 
 def _shortened(recipes: Mapping[str, Recipe], epochs: int) -> dict[str, Recipe]:
     return {name: replace(one, epochs=min(one.epochs, epochs)) for name, one in recipes.items()}
-
-
-def _epochs_of(job: Job) -> int:
-    return job.epochs
 
 
 def _work(train_one: Callable[[Run, Any], object], job: Job) -> None:
@@ -217,21 +211,22 @@ def split(images: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
 def save_weights(run: Run, network: nn.Module) -> None:
     """Saves the network's weights as `model.safetensors` in the run's folder."""
     tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-    path, content = run.file("model.safetensors"), save(tensors)
-    write_whole(path, lambda file: file.write(content))
+    save_safetensors(run.file("model.safetensors"), tensors)
 
 
 def load_weights(path: Path, network: nn.Module) -> None:
     """Gives the network the weights in a file that `save_weights` wrote.
 
-    Raises UsageError for a file that cannot be read, or of another network.
+    Raises UsageError for a file that cannot be read, is damaged, or of another network.
     """
     try:
-        network.load_state_dict(load(path.read_bytes()))
+        network.load_state_dict(load_safetensors(path))
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})") from None
-    except (SafetensorError, RuntimeError):
-        raise UsageError(f"{path} does not hold the weights of this network") from None
+    except (Damaged, RuntimeError):
+        raise UsageError(
+            f"{path} is damaged or does not hold the weights of this network"
+        ) from None
 
 
 # Options
@@ -251,13 +246,17 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
              "longer than --epochs")  # fmt: skip
     add("--jobs", type=whole_number(1), metavar="N",
         help="trainings of --ladder at the same time, one thread each (default: one for each CPU "
-             "core)")  # fmt: skip
+             "core; on a GPU, and for each rank of torchrun, one)")  # fmt: skip
 
 
 def complete(options: argparse.Namespace) -> argparse.Namespace:
     """Fills in `seeds` and `jobs`; UsageError for flags that exclude each other."""
     if options.ladder and options.validate:
         raise UsageError("--ladder scores the images held out anyway: no --validate")
+    if (options.ladder or options.validate) and (options.limit or HELD_OUT) < HELD_OUT:
+        raise UsageError(
+            f"--limit {options.limit}: too few to hold a sixth out; accepted: {HELD_OUT} or more"
+        )
     if dist.is_torchelastic_launched() and not options.ladder:
         raise UsageError("torchrun shares the trainings of --ladder; without it use python")
     if options.seeds is None:
@@ -265,20 +264,21 @@ def complete(options: argparse.Namespace) -> argparse.Namespace:
     if len(options.seeds) == 1:
         (options.seed,) = options.seeds
     if options.jobs is None:
-        options.jobs = torch.get_num_threads()
+        options.jobs = default_jobs(options.device)
     return options
 
 
 def parse_recipe(
     parser: argparse.ArgumentParser, argv: Sequence[str] | None, recipe: Trainable,
-    precision: str = "auto",
+    precision: str = "auto", device: str = "auto",
 ) -> argparse.Namespace:  # fmt: skip
     """The options of a recipe: its own, which `parser` has already, those of all, the shared ones.
 
     `recipe` is the complete one. Raises UsageError for options that do not go together.
     """
     add_recipe_flags(parser)
-    add_shared_flags(parser, epochs=recipe.epochs, batch_size=recipe.batch_size, lr=recipe.lr)
+    add_shared_flags(parser, epochs=recipe.epochs, batch_size=recipe.batch_size, lr=recipe.lr,
+                     device=device)  # fmt: skip
     parser.set_defaults(precision=precision)
     options = complete(parser.parse_args(argv))
     if options.ladder and (options.batch_size, options.lr) != (recipe.batch_size, recipe.lr):

@@ -34,7 +34,7 @@ from torch.nn.functional import mse_loss
 from common.cli import guarded, make_parser
 from common.data import InMemoryDataset, make_loader
 from common.device import can_fuse, seed_everything
-from common.image_files import Colours, read_each, read_image
+from common.image_files import read_each, read_image
 from common.runs import Run
 from common.start import start_run
 from common.training import predict, train_one_epoch
@@ -163,11 +163,13 @@ def loss_of(recipe: Recipe, outputs: Tensor, ends: Tensor) -> Tensor:
     return -torch.einsum("byx,bex,bey->be", log_shares, hills[:, :, 0], hills[:, :, 1]).mean()
 
 
-def find_ends(network: nn.Module, recipe: Recipe, lines: InMemoryDataset) -> Tensor:
+def find_ends(
+    network: nn.Module, recipe: Recipe, lines: InMemoryDataset, dtype: torch.dtype
+) -> Tensor:
     """The ends (N×4, pixels) that a network finds."""
     ends = []
     for batch in make_loader(lines, AT_ONCE):
-        outputs, _ = predict(network, [batch])
+        outputs, _ = predict(network, [batch], dtype)
         if not recipe.each_pixel:
             ends.append(outputs * SIZE)
         else:
@@ -200,7 +202,7 @@ def train(run: Run, recipe: Recipe, held_out: InMemoryDataset | None = None) -> 
                                dtype=dtype, reduction=reduction, after_step=after_step)
         epoch.log(train_loss=loss)
         if held_out is not None:
-            found = find_ends(network, recipe, held_out)
+            found = find_ends(network, recipe, held_out, dtype)
             epoch.log(val_accuracy=share_within(found, held_out.targets, WITHIN))
     return network
 
@@ -246,21 +248,18 @@ def score_once(
     Nothing was chosen by what comes out: no step, no number, no epoch, no seed.
     """
     test = line_pictures.unseen_lines(run.options.limit)
-    found = {report.RECIPE: [find_ends(network, recipe, test) for network in networks]}
+    dtype = run.dtype if recipe.bfloat16 else torch.float32
+    found = {report.RECIPE: [find_ends(network, recipe, test, dtype) for network in networks]}
     return test, found | line_pictures.other_answers(run, test)
 
 
 # 7. A picture of your own
 
-def colours_in(path: Path) -> list[tuple[Path, Colours]]:
-    return [(path, read_image(path))]
-
-
 def look_at(options: Namespace, argv: Sequence[str] | None) -> None:
     """Finds the ends of the lines in your own pictures."""
     network = EndFinder(RECIPE)
     ladder.load_weights(options.weights, network)
-    files = read_each(options.predict, colours_in)
+    files = read_each(options.predict, lambda path: [(path, read_image(path))])
     # The run starts only now: nothing is left behind where no picture can be read.
     with start_run(__file__, options, argv) as run:
         network.to(run.device)

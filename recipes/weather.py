@@ -259,7 +259,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="is the day after these wet? Tables with the columns of data/weather's")  # fmt: skip
     add("--weights", type=Path, default=SHIPPED, metavar="FILE", help="of --predict (default ours)")
     add_data_flag(parser)
-    options = ladder.parse_recipe(parser, argv, RECIPE, precision="fp32")
+    options = ladder.parse_recipe(parser, argv, RECIPE, precision="fp32", device="cpu")
     if options.precision != "fp32":
         raise UsageError("--precision: so small a network is slower in bf16; accepted: fp32")
     return options

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from common.bounds import below
-from common.claims import Claim
+from common.claims import Target
 from common.data import InMemoryDataset
 from common.figures import (
     COLOURS,
@@ -45,7 +45,7 @@ SHOWN = 8  # pictures in a row
 SURE = 0.8  # below this share in the two windows the answer comes with a warning
 
 
-def claims(run: Run, recipe: Recipe) -> list[Claim]:
+def claims(run: Run, recipe: Recipe) -> list[Target]:
     """Our targets, where the run has drawn the test lines; `recipe` is the complete one."""
     if run.options.ladder or run.options.validate:
         return []
@@ -57,9 +57,9 @@ def claims(run: Run, recipe: Recipe) -> list[Claim]:
     )
     limits = {**STATED, **settings}
     others = (
-        Claim("lines.4", "the same, 89 parameters trained on clean lines", "they fail here",
+        Target("lines.4", "the same, 89 parameters trained on clean lines", "they fail here",
               "clean_within_2", below(0.5), "{:.1%}", limits),
-        Claim("lines.5", "the same, the rule of the outermost pixels", "it fails here",
+        Target("lines.5", "the same, the rule of the outermost pixels", "it fails here",
               "rule_within_2", below(0.5), "{:.1%}", limits),
     )  # fmt: skip
     return judged(run, [*stated, *others])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from common.bounds import at_least, at_most
-from common.claims import Claim
+from common.claims import Target
 from common.figures import COLOURS, UNSEEN, new_figure, save_figure
 from common.runs import Run
 from common.terminal import print_table
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SEEDS = tuple(range(10))
 
 
-def claims(run: Run, races: Mapping[str, Race]) -> list[Claim]:
+def claims(run: Run, races: Mapping[str, Race]) -> list[Target]:
     """The targets of the races that the run has held; `races` are all there are.
 
     A race has a number: .1a is the first one's goal, .1b its seconds, .1c the stretch target.
@@ -28,19 +28,19 @@ def claims(run: Run, races: Mapping[str, Race]) -> list[Claim]:
     if run.options.ladder or run.options.validate:
         return []
     settings = {"seeds": SEEDS, "limit": None}
-    found = []
+    found: list[Target] = []
     for number, (name, race) in enumerate(races.items(), 1):
         if run.options.race not in (None, name):
             continue
         key, time = key_of(name), f"{name}: seconds on {CORES} cores"
         found += [
-            Claim(f"sprint.{number}a", f"{name}: right test images", "our target",
+            Target(f"sprint.{number}a", f"{name}: right test images", "our target",
                   f"{key}_test_accuracy", at_least(race.goal), "{:.2%}", settings),
-            Claim(f"sprint.{number}b", time, "our target",
+            Target(f"sprint.{number}b", time, "our target",
                   f"{key}_seconds_of_training", at_most(race.within), "{:.1f} s", settings),
         ]  # fmt: skip
         if race.stretch is not None:
-            stretch = Claim(f"sprint.{number}c", time, "our stretch target",
+            stretch = Target(f"sprint.{number}c", time, "our stretch target",
                             f"{key}_seconds_of_training", at_most(race.stretch), "{:.1f} s",
                             settings)  # fmt: skip
             found.append(stretch)

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from common.bounds import above, at_most
-from common.claims import Claim
+from common.claims import Target
 from common.errors import UsageError
 from common.figures import COLOURS, UNSEEN, new_figure, save_figure
 from common.rows import Row
@@ -37,7 +37,7 @@ Rules = Mapping[str, Tensor]  # what a simple rule answers, N
 GROUPS = 5  # of days, by the probability that the recipe gave them
 
 
-def claims(run: Run, recipe: Recipe) -> list[Claim]:
+def claims(run: Run, recipe: Recipe) -> list[Target]:
     """Our targets, where the run has read the test year; `recipe` is the complete one.
 
     The baselines are those of rnn_demo.py. Logistic regression that is given the recipe's inputs is
@@ -49,15 +49,15 @@ def claims(run: Run, recipe: Recipe) -> list[Claim]:
     better, target = "accuracy on 2015 minus that of", "our target"
     points = "{:+.1f} points"
     targets = (
-        Claim("weather.1", f"{better} “always dry”", target,
+        Target("weather.1", f"{better} “always dry”", target,
               "gain_over_always_dry", above(0), points, stated),
-        Claim("weather.2", f"{better} “same as yesterday”", target,
+        Target("weather.2", f"{better} “same as yesterday”", target,
               "gain_over_same_as_yesterday", above(0), points, stated),
-        Claim("weather.3", f"{better} logistic regression, document's inputs", target,
+        Target("weather.3", f"{better} logistic regression, document's inputs", target,
               "gain_over_logistic_regression_document_s_inputs", above(0), points, stated),
-        Claim("weather.4", f"{better} logistic regression, recipe's inputs", "our stretch target",
+        Target("weather.4", f"{better} logistic regression, recipe's inputs", "our stretch target",
               "gain_over_logistic_regression_recipe_s_inputs", above(0), points, stated),
-        Claim("weather.5", "seconds of training on two cores, mean of the seeds", target,
+        Target("weather.5", "seconds of training on two cores, mean of the seeds", target,
               "seconds_of_training", at_most(WITHIN), "{:.1f} s", stated),
     )  # fmt: skip
     return judged(run, targets)

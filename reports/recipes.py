@@ -6,14 +6,21 @@ import statistics
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor, nn
 
 from common.bounds import at_least, at_most
-from common.claims import Claim
+from common.claims import Target
+from common.data import LabelledImages
+from common.layers import count_parameters
+from common.metrics import accuracy
 from common.runs import Run
 from common.terminal import print_table, say
+from recipes.ladder import seconds_of_training
+from reports.classification import learning_curves, mistakes_figure, right_and_confused
 
 CORES = 2  # the targets' seconds are those of two cores
 SEEDS = (0, 1, 2, 3, 4)
+SCORE = "test images classified correctly"  # of those that classify images
 # The options of the run that the targets are about; with --epochs, --batch-size and --lr as the
 # recipe has them, which each recipe adds.
 STATED = {"seeds": SEEDS, "limit": None, "ladder": False, "validate": False}
@@ -28,7 +35,7 @@ def targets(
     within: float,
     settings: dict[str, object],
     parameters: int | None = None,
-) -> tuple[Claim, ...]:
+) -> tuple[Target, ...]:
     """A recipe's targets: `name`.1 its score, .2 the stretch target, .3 seconds, .4 parameters.
 
     `score` says what `test_score` is, a fraction; `within` is in seconds; `settings` are the
@@ -37,20 +44,20 @@ def targets(
     stated = {**STATED, **settings}
     target, further = "our target", "our stretch target"
     claims = [
-        Claim(f"{name}.1", f"{score}, mean of the seeds", target,
+        Target(f"{name}.1", f"{score}, mean of the seeds", target,
               "test_score", at_least(at_least_), "{:.2%}", stated),
-        Claim(f"{name}.2", f"{score}, mean of the seeds", further,
+        Target(f"{name}.2", f"{score}, mean of the seeds", further,
               "test_score", at_least(stretch), "{:.2%}", stated),
-        Claim(f"{name}.3", f"seconds of training on {CORES} cores, mean of the seeds", target,
+        Target(f"{name}.3", f"seconds of training on {CORES} cores, mean of the seeds", target,
               "seconds_of_training", at_most(within), "{:.0f} s", stated),
     ]  # fmt: skip
     if parameters is not None:
-        claims.append(Claim(f"{name}.4", "parameters", target, "parameters",
+        claims.append(Target(f"{name}.4", "parameters", target, "parameters",
                             at_most(parameters), "{:,.0f}"))  # fmt: skip
     return tuple(claims)
 
 
-def judged(run: Run, claims: Sequence[Claim]) -> list[Claim]:
+def judged(run: Run, claims: Sequence[Target]) -> list[Target]:
     """The claims that this machine can judge: those about seconds only on two cores at most."""
     if run.device.type == "cpu" and torch.get_num_threads() <= CORES:
         return list(claims)
@@ -78,4 +85,67 @@ def final(run: Run, scores: Sequence[float], seconds: Sequence[float], score: st
     return (
         f"{score}: {statistics.mean(scores):.2%} after {statistics.mean(seconds):.0f} seconds of "
         "training."
+    )
+
+
+# Of the recipes that classify images
+
+
+def validated(run: Run, runs: Sequence[Run]) -> str:
+    """Draws one seed's curves; measures all seeds on the images held out; the closing sentences."""
+    last = [one.history[-1] for one in runs]
+    shares = [row["val_accuracy"] for row in last]
+    run.metrics |= {
+        "val_accuracy": shares,
+        "val_loss": [row["val_loss"] for row in last],
+        "train_accuracy": [row["train_accuracy"] for row in last],
+        "seconds_of_training": [seconds_of_training(one) for one in runs],
+    }
+    learning_curves(
+        runs[0].history,
+        run.file("loss_and_accuracy.png"),
+        title="Would a longer training help? The images held out, epoch by epoch",
+        unseen="validation",
+    )
+    seeds = f", mean of {len(shares)} seeds" if len(shares) > 1 else ""
+    seconds = statistics.mean(seconds_of_training(one) for one in runs)
+    return (
+        f"{statistics.mean(shares):.2%} of the images held out are classified correctly after "
+        f"{seconds:.0f} seconds of training{seeds}; {gap(runs)} Open loss_and_accuracy.png."
+    )
+
+
+def gap(runs: Sequence[Run]) -> str:
+    """What the accuracy on training images says about what may help."""
+    trained = statistics.mean(one.history[-1]["train_accuracy"] for one in runs)
+    held_out = statistics.mean(one.history[-1]["val_accuracy"] for one in runs)
+    share = f"of the training images, shown as they are, {trained:.2%}."
+    if trained - held_out > (1 - held_out) / 2:  # most of the mistakes are not made in training
+        return f"{share} It knows those better: it would gain by more varied images."
+    return f"{share} It knows those little better: a longer training or a larger network may help."
+
+
+def tested(
+    run: Run,
+    runs: Sequence[Run],
+    network: nn.Module,
+    test: LabelledImages,
+    logits: Sequence[Tensor],
+    names: Sequence[str],
+) -> str:
+    """Prints each seed's score, draws the first seed's mistakes; returns the closing sentences.
+
+    `logits` (N×10) are those of each seed for the test images, `names` those of the classes;
+    `network` is one of theirs.
+    """
+    shares = [accuracy(one, test.labels) for one in logits]
+    seconds = [seconds_of_training(one) for one in runs]
+    run.metrics["parameters"] = count_parameters(network)
+    mistakes_figure(test.images, test.labels, logits[0], names, run.file("misclassified.png"))
+    ending = final(run, shares, seconds, SCORE.capitalize())
+    first = "" if len(runs) == 1 else f" Seed {run.options.seeds[0]}:"
+    return (
+        f"{ending}{first} {right_and_confused(test.labels, logits[0], names)} "
+        f"Open misclassified.png. Next: python {run.script} --ladder, which shows what each step "
+        "gives."
     )

@@ -1,8 +1,9 @@
-"""What several test files use: a run in a folder of the test's, and a main() with its exit code."""
+"""What several test files use: a run in a folder of the test's, a main() with its exit code."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 
@@ -11,11 +12,16 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import settings
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from common.runs import Run
 from common.start import start_run
@@ -84,5 +90,48 @@ def refused(
         after = {path.name for path in tmp_path.iterdir()}
         assert after == before, "a refused command left something behind"
         return err
+
+    return run
+
+
+@dataclass
+class Training:
+    """What a script's first `run.epochs` was given, and the precision of its first batch."""
+
+    run: Run
+    epochs: int
+    model: nn.Module
+    optimizer: Optimizer
+    batches: DataLoader[Any]
+    dtype: torch.dtype | None = None
+
+
+@pytest.fixture
+def first_training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Training]:
+    """Calls a script's main, which is ended at the first batch of its first `run.epochs`."""
+
+    class Found(Exception):
+        pass
+
+    def run(main: Callable[[Sequence[str]], None], *arguments: object) -> Training:
+        found: list[Training] = []
+        epochs = Run.epochs
+
+        def note(run: Run, count: int, *rest: Any, **others: Any) -> Any:
+            found.append(Training(run, count, *rest))
+            return epochs(run, count, *rest, **others)
+
+        def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.nullcontext[None]:
+            if found:
+                found[0].dtype = dtype
+                raise Found
+            return contextlib.nullcontext()
+
+        monkeypatch.setattr(Run, "epochs", note)
+        for module in ("common.training", "mnist_mlp"):
+            monkeypatch.setattr(f"{module}.autocast", autocast)
+        with pytest.raises(Found):
+            main([str(argument) for argument in arguments])
+        return found[0]
 
     return run

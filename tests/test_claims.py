@@ -9,7 +9,7 @@ import re
 import pytest
 
 from common.bounds import Bound, about, above, at_least, at_most, below, exactly, show_number
-from common.claims import Claim, Including, OneOf, judge, print_claims
+from common.claims import Claim, Including, OneOf, Target, judge, print_claims
 from common.cli import PROJECT
 
 CHAPTERS = sorted(path.stem for path in PROJECT.glob("*.py"))
@@ -148,3 +148,16 @@ def test_each_claim_of_a_chapter_holds_on_one_side_of_its_bound_only(chapter: st
         assert bound.holds(bound.value) == (bound.sign in ("≥", "≤", "=", "±")), tested.id
         assert bound.words(tested.shown) in tested.claimed
         assert show_number(bound.value, tested.shown)
+
+
+def test_our_own_targets_are_not_called_a_document_s(capsys: pytest.CaptureFixture[str]) -> None:
+    target = Target("9.1", "a score", "our target", "score", above(0.9), "{:.0%}")
+    print_claims(judge([target], {"score": 0.95}, {}))
+    print_claims(judge([target], {"score": 0.85}, {}))
+    out = capsys.readouterr().out
+    assert "Our targets, and what this run measured" in out
+    assert "document" not in out
+    assert [word for word in ("reached", "missed", "reproduced") if word in out] == [
+        "reached", "missed"]  # fmt: skip
+    (verdict,) = judge([target], {"score": 0.95}, {})
+    assert verdict.verdict == "reproduced", "in summary.json it is called as everywhere"

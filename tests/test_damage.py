@@ -10,8 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.checkpoint import FORMAT, load_checkpoint, load_weights, save_tensors
+from common.checkpoint import (
+    FORMAT,
+    Damaged,
+    load_checkpoint,
+    load_safetensors,
+    load_weights,
+    save_safetensors,
+    save_tensors,
+)
 from common.errors import UsageError
+from common.rows import read_rows
 
 STATE: dict[str, Any] = {
     "format": FORMAT,
@@ -106,3 +115,51 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, content: Any) -> None
         torch.save(content, path)
     with pytest.raises(UsageError, match=r"model\.pt"):
         load_weights(path, "script.py")
+
+
+def test_damaged_weights_of_a_recipe_are_refused_or_read_unchanged(tmp_path: Path) -> None:
+    """The format safetensors has no checksum of its own."""
+    path = tmp_path / "model.safetensors"
+    tensors = {"a": torch.arange(12.0).view(3, 4), "b": torch.tensor(7), "c": torch.ones(2).half()}
+    save_safetensors(path, tensors)
+    content = path.read_bytes()
+    refused = 0
+    for copy in damaged_copies(content, 100):
+        path.write_bytes(copy)
+        try:
+            assert same(load_safetensors(path), tensors)
+        except Damaged:
+            refused += 1
+    assert refused > 150
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("-inf")])
+def test_weights_of_a_recipe_that_are_no_numbers_are_refused(
+    tmp_path: Path, number: float
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_safetensors(path, {"a": torch.tensor([1.0, number])})
+    with pytest.raises(Damaged):
+        load_safetensors(path)
+
+
+@pytest.mark.parametrize("content", [
+    "epoch,loss\n1,0.5\n2\n", "epoch,loss\n1,0.5\n2,0.4,0.3\n", "epoch,loss\n1,0.5\n2,0.4x\n",
+    "epoch,loss\n1,\x00\n", "epoch,loss\n1,\udcff\n"])  # fmt: skip
+def test_a_damaged_table_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(UsageError, match=rf"metrics\.csv is damaged; delete {tmp_path}"):
+        read_rows(path)
+
+
+def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Called damaged, the run would be started again, and everything in it lost."""
+    path = saved(tmp_path)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(MemoryError):
+        load_checkpoint(path, "script.py")

@@ -20,7 +20,7 @@ from torchvision.transforms.functional import to_tensor
 
 from common.cli import PROJECT
 from common.data import InMemoryDataset, load_images, make_loader
-from common.errors import RunError
+from common.errors import RunError, UsageError
 
 RAW = PROJECT / "data" / "MNIST" / "raw"
 LABELS = "t10k-labels-idx1-ubyte.gz"
@@ -125,11 +125,21 @@ def damage(path: Path, kind: str) -> None:
         path.write_bytes(b"")
     elif kind == "one bit":
         path.write_bytes(bytes([*content[:2000], content[2000] ^ 1, *content[2001:]]))
+    elif kind == "another split":
+        path.write_bytes((RAW / LABELS.replace("t10k", "train")).read_bytes())
+    elif kind == "a page":  # of a hotel's network, for example
+        path.write_text("<!doctype html><title>Please log in</title>")
+    elif kind == "a folder":
+        path.unlink()
+        path.mkdir()
     else:  # a whole archive of something else
         path.write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\1\7"))
 
 
-@pytest.mark.parametrize("kind", ["missing", "truncated", "empty", "one bit", "another archive"])
+KINDS = ("missing", "truncated", "empty", "one bit", "another archive", "another split", "a page")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_archive_is_fetched_anew(copy: Path, mirror: _Server, kind: str) -> None:
     path = copy / "MNIST" / "raw" / LABELS
     original = path.read_bytes()
@@ -141,17 +151,33 @@ def test_a_damaged_archive_is_fetched_anew(copy: Path, mirror: _Server, kind: st
     assert mirror.requests == REQUESTS_PER_FETCH, "a repaired archive was fetched again"
 
 
-@pytest.mark.parametrize("kind", ["missing", "truncated"])
+@pytest.mark.parametrize("kind", [*KINDS, "a folder"])
 @pytest.mark.usefixtures("no_network")
 def test_a_damaged_archive_without_a_network_is_named_in_one_line(copy: Path, kind: str) -> None:
     path = copy / "MNIST" / "raw" / LABELS
     damage(path, kind)
-    before = path.read_bytes() if path.exists() else None
+    before = path.read_bytes() if path.is_file() else None
     with pytest.raises(RunError) as caught:
         load_images("MNIST", "test", copy)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert (path.read_bytes() if path.exists() else None) == before
+    assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def test_a_mirror_that_serves_a_page_is_left_for_the_next(
+    copy: Path, mirror: _Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / LABELS).write_text("<!doctype html><title>Please log in</title>")
+    handler = functools.partial(_Handler, directory=tmp_path / "page")
+    with _Server(("127.0.0.1", 0), handler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{other.server_address[1]}/"
+        monkeypatch.setattr(MNIST, "mirrors", [address, *MNIST.mirrors])
+        damage(copy / "MNIST" / "raw" / LABELS, "missing")
+        assert len(load_images("MNIST", "test", copy)) == 10_000
+        other.shutdown()
+    assert (other.requests, mirror.requests) == (REQUESTS_PER_FETCH, REQUESTS_PER_FETCH)
 
 
 def test_loading_writes_nothing_and_ignores_what_others_unpacked(copy: Path) -> None:
@@ -220,3 +246,17 @@ def test_every_example_comes_once_and_the_last_batch_may_be_smaller() -> None:
 def test_unequal_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="3 inputs but 2 targets"):
         InMemoryDataset(torch.zeros(3), torch.zeros(2))
+
+
+@pytest.mark.parametrize(("count", "size", "sizes"), [
+    (9, 4, [4, 4]), (10, 4, [4, 4, 2]), (8, 4, [4, 4]), (3, 4, [3])])  # fmt: skip
+def test_a_last_batch_of_one_can_be_left_out(count: int, size: int, sizes: list[int]) -> None:
+    loader = make_loader(numbered(count), size, no_single=True)
+    assert [len(inputs) for inputs, _ in loader] == sizes
+    assert len(loader) == len(sizes)
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 4), (9, 1)])
+def test_batches_of_one_alone_are_refused(count: int, size: int) -> None:
+    with pytest.raises(UsageError, match="batch norm needs two examples in a batch"):
+        make_loader(numbered(count), size, no_single=True)

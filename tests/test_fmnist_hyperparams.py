@@ -485,6 +485,36 @@ def test_a_part_is_trained_again(finished: Path, tmp_path: Path, call: Call) -> 
         assert untimed(parts / name) == untimed(finished / name)
 
 
+@pytest.mark.parametrize("damaged", ["metrics.csv", "model.pt"])
+def test_a_damaged_part_is_named_with_what_helps(
+    damaged: str, finished: Path, tmp_path: Path, call: Call
+) -> None:
+    parts = shutil.copytree(finished, tmp_path / "parts")
+    path = parts / "lr-medium-seed0" / damaged
+    path.write_bytes(path.read_bytes()[:-20])
+    code, _, err = call(main, *NAMED, "--out-dir", parts, "--resume")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{path} is damaged" in err
+    assert "and --resume trains it again" in err
+
+
+def test_a_study_whose_folder_is_deleted_ends_with_an_error(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleted while the last experiment trains, whose worker then makes it again."""
+
+    def vanish(jobs: list[Job], *_: object) -> dict[str, str]:
+        shutil.rmtree(jobs[0].run.folder.parent)
+        for job in jobs:
+            job.run.run_folder.start()
+        return {}
+
+    monkeypatch.setattr("fmnist_hyperparams.run_on_all_ranks", vanish)
+    code, _, err = call(main, "hidden-0", "--limit", 50, "--out-dir", tmp_path / "run")
+    assert (code, err.count("\n")) == (1, 1)
+    assert str(tmp_path / "run") in err
+
+
 def test_a_section_prints_its_own_claims_only(call: Call, tmp_path: Path) -> None:
     code, out, err = call(main, "--section", "5.6", "--out-dir", tmp_path / "run")
     assert (code, err) == (0, "")

@@ -129,7 +129,7 @@ def test_two_images_that_changed_places_are_found(tmp_path: Path, splits: Splits
         check_images(decoded, splits["train"])
 
 
-@pytest.mark.parametrize("name", ["1/mine.PNG", "1/mine.jpg", "10/00000.png"])
+@pytest.mark.parametrize("name", ["1/mine.PNG", "1/mine.jpg", "10/00000.png", "1/more/00000.png"])
 def test_what_image_folder_would_read_too_is_named(
     name: str, tmp_path: Path, splits: Splits
 ) -> None:
@@ -148,3 +148,13 @@ def test_what_a_killed_export_left_is_deleted(tmp_path: Path, splits: Splits) ->
     left.write_bytes(b"half an image")
     export_image_folder(tmp_path / "png", splits)
     assert not left.exists()
+
+
+def test_a_folder_in_the_place_of_an_image_is_named(tmp_path: Path, splits: Splits) -> None:
+    """`ImageFolder` would train without the image, and say nothing."""
+    export_image_folder(tmp_path / "png", splits)
+    place = tmp_path / "png" / "test" / "1" / "00004.png"
+    place.unlink()
+    place.mkdir()
+    with pytest.raises(UsageError, match=r"00004\.png is a folder; move it out of"):
+        export_image_folder(tmp_path / "png", splits)

@@ -5,6 +5,7 @@ The short form kills a toy training many times; the long one (`pytest -m full`) 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -43,6 +44,8 @@ def content_of(folder: Path) -> dict[str, Any]:
         elif path.suffix in (".pt", ".pth") and path.name != "checkpoint.pt":
             weights = torch.load(path, weights_only=True)
             found[name] = {key: value.tolist() for key, value in weights.items()}
+        elif path.suffix == ".safetensors":
+            found[name] = path.read_bytes()
         elif path.name == "summary.json":
             summary = json.loads(path.read_text())
             numbers = summary["metrics"].items()
@@ -119,22 +122,32 @@ def test_a_killed_training_ends_as_if_nothing_had_happened(tmp_path: Path) -> No
 # The long form
 
 COMMANDS = {
-    "line": ("line_regression.py", "--limit 600 --image-size 64 --epochs 12"),
-    "fashion": ("fashion_cnn.py", "--limit 2000 --epochs 12"),
-    "batch norm": ("fashion_cnn.py", "--limit 2000 --epochs 12 --batch-norm --shuffle"),
-    "mnist_cnn": ("mnist_cnn.py", "--limit 2000 --epochs 10"),
-    "mnist_mlp": ("mnist_mlp.py", "--source tensor --limit 6000 --epochs 12"),
-    "widths": ("mnist_mlp.py", "--widths 8,16 --limit 3000 --epochs 6"),
-    "compare": ("fashion_cnn.py", "--compare --limit 500 --epochs 3"),
-    "study": ("fmnist_hyperparams.py", "hidden-0 dropout lr-annealing --limit 1000"),
+    "line": "line_regression.py --limit 600 --image-size 64 --epochs 12",
+    "fashion": "fashion_cnn.py --limit 2000 --epochs 12",
+    "batch norm": "fashion_cnn.py --limit 2000 --epochs 12 --batch-norm --shuffle",
+    "mnist_cnn": "mnist_cnn.py --limit 2000 --epochs 10",
+    "mnist_mlp": "mnist_mlp.py --source tensor --limit 6000 --epochs 12",
+    "widths": "mnist_mlp.py --widths 8,16 --limit 3000 --epochs 6",
+    "compare": "fashion_cnn.py --compare --limit 500 --epochs 3",
+    "study": "fmnist_hyperparams.py hidden-0 dropout lr-annealing --limit 1000",
+    "digits recipe": "recipes/digits_mlp.py --limit 600 --epochs 8 --seeds 1,2",
+    "sprint": "recipes/sprint.py --limit 600 --seeds 1,2",
+    "ladder": "recipes/weather.py --ladder --seeds 0,1",
+    "torchrun": "fmnist_hyperparams.py hidden-0 hidden-1 dropout --limit 1000",
 }
+WITH_WORKERS = ("study", "ladder", "torchrun")  # these import the script, by its path
 KILLS = int(os.environ.get("KILLS", "4"))  # of each command
+MARK = "KILL_TEST"  # an environment variable, by which all processes of a command are known
 
 
-def start(script: str, options: str, folder: Path) -> subprocess.Popen[str]:
-    words = [*options.split(), "--out-dir", str(folder), "--resume"]
+def start(name: str, folder: Path) -> subprocess.Popen[str]:
+    script, *options = COMMANDS[name].split()
+    words = [*options, "--out-dir", str(folder), "--resume"]
     command = [sys.executable, str(PROJECT / script), *words]
-    if script != "fmnist_hyperparams.py":  # its workers take their functions from the script
+    if name == "torchrun":
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        command[1:1] = torchrun
+    elif name not in WITH_WORKERS:
         patch = (
             "import sys, runpy, common.epochs; common.epochs.CHECKPOINT_SECONDS = -1; "
             f"sys.argv = {[script, *words]!r}; "
@@ -143,31 +156,81 @@ def start(script: str, options: str, folder: Path) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", patch]
     return subprocess.Popen(
         command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        env={**os.environ, MARK: str(folder), "PYTHONPATH": str(PROJECT)},
     )  # fmt: skip
 
 
+def last_start(folder: Path) -> int:
+    """When a run began, or was resumed, in a folder; 0 where none has."""
+    path = folder / "environment.json"
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def in_a_run(name: str, folder: Path) -> tuple[subprocess.Popen[str], bool]:
+    """A command whose run has begun, or that has ended before; whether it has begun."""
+    before = last_start(folder)
+    process = start(name, folder)
+    while last_start(folder) == before and process.poll() is None:
+        time.sleep(0.01)
+    return process, last_start(folder) != before
+
+
+def processes_of(folder: Path) -> list[int]:
+    """The processes of a command and those that they started; zombies have ended."""
+    found = []
+    mark = f"{MARK}={folder}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return found
+
+
+def wait_for_all(folder: Path) -> None:
+    """A worker whose parent is gone ends by itself, soon."""
+    limit = time.monotonic() + 30
+    while left := processes_of(folder):
+        assert time.monotonic() < limit, f"still running: {left}"
+        time.sleep(0.05)
+
+
+def complete(name: str, folder: Path) -> float:
+    """Runs a command to its end; the seconds from the beginning of its run."""
+    process, _ = in_a_run(name, folder)
+    begin = time.monotonic()
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert err == "" or name == "torchrun", "torchrun says how many threads it uses"
+    wait_for_all(folder)
+    return time.monotonic() - begin
+
+
 @pytest.mark.full
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks /proc for other processes")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_killed_scripts_end_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
-    script, options = COMMANDS[name]
-    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    begin = time.monotonic()
-    _, err = start(script, options, undisturbed).communicate()
-    assert err == ""
-    length = time.monotonic() - begin
+    """Each run is killed within its first half, resumed and killed again, and compared at its end;
+    one that ends before it is killed must be right too."""
+    length = complete(name, tmp_path / "undisturbed")
+    undisturbed = content_of(tmp_path / "undisturbed")
     draw = random.Random(0)
-    for _ in range(KILLS):
-        process = start(script, options, killed)
-        try:
-            process.communicate(timeout=draw.uniform(0.2, 1.0) * length)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)  # only the first process: its workers must notice
-            process.communicate()
-    process = start(script, options, killed)
-    _, err = process.communicate()
-    assert (process.returncode, err) == (0, "")
-    assert content_of(killed) == content_of(undisturbed)
-    assert leftovers(killed) == []
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    kills = runs = 0
+    while kills < KILLS:
+        runs += 1
+        assert runs < 3 * KILLS + 3, "it ends before it is killed"
+        folder, ended = tmp_path / f"run{runs}", False
+        while kills < KILLS and not ended:
+            process, _ = in_a_run(name, folder)
+            try:
+                process.communicate(timeout=draw.uniform(0, 0.5) * length)
+                ended = True
+                assert process.returncode == 0
+            except subprocess.TimeoutExpired:
+                process.kill()  # only the first process: those that it started must notice
+                process.communicate()
+                kills += 1
+            wait_for_all(folder)
+        complete(name, folder)
+        assert content_of(folder) == undisturbed
+        assert leftovers(folder) == []
+    print(f"{name}: {kills} kills, {runs} runs equal, {length:.0f} s undisturbed")

@@ -218,6 +218,8 @@ def test_options() -> None:
         (("--ladder", "--validate"), "no --validate"),
         (("--ladder", "--lr", "0.3"), "no --batch-size, no --lr"),
         (("--ladder", "--batch-size", "7"), "no --batch-size, no --lr"),
+        (("--ladder", "--limit", "5"), "--limit 5: too few .* accepted: 6 or more"),
+        (("--validate", "--limit", "5"), "--limit 5: too few .* accepted: 6 or more"),
     ],
 )
 def test_options_that_do_not_go_together(arguments: tuple[str, ...], words: str) -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from common.parser import OneLineParser
 
 SCRIPTS = ("fashion_cnn", "fmnist_hyperparams", "gradient_demo", "line_regression", "mnist_cnn",
-           "mnist_mlp", "rnn_demo")  # fmt: skip
+           "mnist_mlp", "rnn_demo", "recipes.digits_cnn", "recipes.digits_mlp", "recipes.fashion",
+           "recipes.lines", "recipes.sprint", "recipes.weather")  # fmt: skip
 # What is no number for any option, and no name of anything.
 NO_NUMBER = st.one_of(
     st.sampled_from(["", " ", "nan", "inf", "-inf", "-1", "-0.5", "1e400", "0x10", "1,,2", "1,a",

@@ -28,6 +28,7 @@ from common.runs import Run
 from recipes import digits_cnn, digits_mlp
 from recipes.ladder import climb, everything, load_weights, without_each
 from reports import recipe_digits as report
+from reports import recipes
 from reports.recipes import SEEDS
 from tests.conftest import Call, make_run, numbers, read_summary
 
@@ -373,7 +374,7 @@ def test_our_targets(tmp_path: Path) -> None:
 def test_what_the_gap_says(trained: float, held_out: float, said: str, tmp_path: Path) -> None:
     run = make_run(tmp_path)
     run.history = [{"train_accuracy": trained, "val_accuracy": held_out}]
-    assert said in report.gap([run, run])
+    assert said in recipes.gap([run, run])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,119 @@
+"""Where is computed: names that cannot be used here, several GPUs, how many trainings at once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+import common.ranks
+import gradient_demo
+import mnist_mlp
+import rnn_demo
+from common.device import own_share_of, say_where, select_device
+from common.errors import UsageError
+from common.jobs import Job
+from common.ranks import default_jobs, run_on_all_ranks
+from recipes import weather
+from tests.conftest import make_run
+
+GPU = torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "gpu", "hpu", "meta", "xla", "lazy", "mtia", "vulkan", "mkldnn", "privateuseone", "cpu:x",
+     "cuda:-1", "cuda:99", "maia:0", "fpga", "CPU"],
+)  # fmt: skip
+def test_a_device_that_cannot_be_used_here_is_refused_in_one_line(name: str) -> None:
+    warnings.simplefilter("error")  # a warning would be a second line
+    with pytest.raises(UsageError) as caught:
+        select_device(name)
+    assert str(caught.value) == f"--device {name}: no such device here; accepted: auto, cpu"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "local_rank", "expected"),
+    [("cuda", "0", "cuda"), ("cuda", "1", "cuda:1"), ("cuda", "5", "cuda:1"),
+     ("cuda", None, "cuda"), ("cuda:0", "1", "cuda:0"), ("cpu", "1", "cpu")],
+)  # fmt: skip
+def test_each_rank_on_a_machine_has_a_gpu_of_its_own(
+    chosen: str, local_rank: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if local_rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+    assert own_share_of(torch.device(chosen)) == torch.device(expected)
+
+
+def test_a_rank_trains_on_its_own_gpu_what_rank_0_gives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 has made the jobs, with its own device."""
+    run = make_run(tmp_path)
+    run.device = GPU
+    trained_on: list[torch.device] = []
+
+    def scatter(mine: list[Any], shares: Any) -> None:
+        mine[0] = [Job(run, 1, None)]
+
+    def note(jobs: Sequence[Job], *_: Any) -> dict[str, str]:
+        trained_on.extend(job.run.device for job in jobs)
+        return {}
+
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    for name in ("init_process_group", "destroy_process_group", "gather_object"):
+        monkeypatch.setattr(dist, name, lambda *_, **__: None)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "scatter_object_list", scatter)
+    monkeypatch.setattr(common.ranks, "run_jobs", note)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    run_on_all_ranks(None, lambda job: None, 1)
+    assert trained_on == [torch.device("cuda:1")]
+
+
+@pytest.mark.parametrize(("device", "jobs"), [("cpu", 7), ("cuda", 1)])
+def test_trainings_at_the_same_time(
+    device: str, jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a processor one for each core, on a GPU one; the study and the ladders ask here."""
+    monkeypatch.setattr(common.ranks, "select_device", torch.device)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    assert default_jobs(device) == jobs
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    assert default_jobs(device) == 1
+
+
+@pytest.mark.parametrize("parse", [
+    mnist_mlp.parse, gradient_demo.parse, rnn_demo.parse, weather.parse])  # fmt: skip
+def test_what_is_small_is_trained_on_the_processor(
+    parse: Callable[[Sequence[str]], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parse([]).device == "cpu"
+    assert parse(["--device", "auto"]).device == "auto"
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(default cpu: so small a network gains little by a GPU)" in said
+
+
+def test_where_there_is_a_choice_it_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(device: torch.device) -> str:
+        say_where(device)
+        return " ".join(capsys.readouterr().out.split())
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert said(torch.device("cpu")) == ""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: GPU)
+    assert said(torch.device("cpu")).endswith("--device cuda computes on the GPU.")
+    assert said(GPU) == "Computing on cuda; --device cpu computes on the processor."
