@@ -102,6 +102,7 @@ def test_a_limit_keeps_the_first_examples(copy: Path) -> None:
         assert torch.equal(part.images, everything.images[:7])
         assert torch.equal(part.labels, everything.labels[:7])
     assert (len(few), len(everything)) == (7, 10_000)
+    assert few.images.untyped_storage().nbytes() == 7 * 28 * 28, "no more is held in memory"
 
 
 def test_batches_of_images_are_what_to_tensor_makes(copy: Path) -> None:
