@@ -47,7 +47,7 @@ from torch.nn.functional import cross_entropy
 
 from common.checkpoint import load_weights
 from common.cli import guarded
-from common.data import InMemoryDataset, LabelledImages, load_images, make_loader
+from common.data import LabelledImages, load_images
 from common.device import can_fuse, seed_everything
 from common.errors import RunError
 from common.jobs import Job
@@ -198,16 +198,15 @@ def train_experiment(job: Job) -> None:
     run, settings = job.run, job.settings
     experiment: Experiment = settings.experiment
     seed_everything(run.seed)
-    training_clothes = load_clothes("train", settings.data_dir, settings.training_limit)
-    inputs = make_inputs(experiment, training_clothes.images)
-    training = InMemoryDataset(inputs, training_clothes.labels)
-    validation_clothes = load_clothes("test", settings.data_dir, settings.validation_limit)
-    inputs = make_inputs(experiment, validation_clothes.images)
-    validation = InMemoryDataset(inputs, validation_clothes.labels)
-    batches = make_loader(training, experiment.batch_size, shuffle=True, seed=run.seed,
-                          no_single=experiment.batch_norm)  # fmt: skip
-    training_in_order = make_loader(training, 2000)
-    validation_batches = make_loader(validation, 2000)
+    training = load_clothes("train", settings.data_dir, settings.training_limit)
+    validation = load_clothes("test", settings.data_dir, settings.validation_limit)
+    # Images stay bytes in memory: as floats, of a batch at a time, they take four times as much.
+    transform = functools.partial(make_inputs, experiment)
+    batches = training.batches(
+        experiment.batch_size, shuffle=True, seed=run.seed, no_single=experiment.batch_norm,
+        transform=transform)
+    training_in_order = training.batches(2000, transform=transform)
+    validation_batches = validation.batches(2000, transform=transform)
     metrics: dict[str, Metric] = {"validation_loss": cross_entropy, VALIDATION: accuracy}
 
     network = make_network(experiment).to(run.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
 
 from benchmarks.pairs import Way, compare, options_from_command_line
-from common.cli import PROJECT
+from common.cli import PROJECT, guarded
 from common.data import LabelledImages, load_images
 from common.device import configure_numerics, resolve_precision
 from common.training import accuracy_on, train_one_epoch
@@ -80,8 +81,9 @@ def project_epoch(
     return {"cost": cost, "accuracy": accuracy}
 
 
-def main() -> None:
-    options = options_from_command_line(__doc__)
+@guarded
+def main(argv: Sequence[str] | None = None) -> None:
+    options = options_from_command_line(__doc__, argv)
     configure_numerics()
     training_files, validation_files = unpack("train", options.limit), unpack("test", options.limit)
     training = load_images("FashionMNIST", "train", PROJECT / "data", options.limit)

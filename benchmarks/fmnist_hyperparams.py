@@ -12,7 +12,7 @@ import argparse
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.pairs import Way, compare, options_from_command_line
-from common.cli import PROJECT
+from common.cli import PROJECT, guarded
 from common.data import load_images
 from common.device import configure_numerics
 from common.jobs import Job, run_jobs
@@ -147,8 +147,9 @@ def side_by_side(processes: int, limit: int | None) -> dict[str, float]:
     return losses
 
 
-def main() -> None:
-    options = options_from_command_line(__doc__)
+@guarded
+def main(argv: Sequence[str] | None = None) -> None:
+    options = options_from_command_line(__doc__, argv)
     threads = torch.get_num_threads()
     spawn = multiprocessing.get_context("spawn")
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from skimage.draw import line
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.pairs import Way, compare, options_from_command_line
+from common.cli import guarded
 from common.device import configure_numerics
 from common.training import train_one_epoch
 from line_regression import Experiment, LineNetwork, draw_lines, make_lines
@@ -29,8 +32,9 @@ class PerExample(Dataset[tuple[Tensor, Tensor]]):
         return self.images[index], self.ends[index]
 
 
-def main() -> None:
-    options = options_from_command_line(__doc__)
+@guarded
+def main(argv: Sequence[str] | None = None) -> None:
+    options = options_from_command_line(__doc__, argv)
     configure_numerics()
     lines = make_lines(options.limit or LINES, SIZE, seed=0)
     count = len(lines.ends)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torchvision.datasets import MNIST
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from benchmarks.pairs import Way, compare, options_from_command_line
-from common.cli import PROJECT
+from common.cli import PROJECT, guarded
 from common.data import LabelledImages, load_images
 from common.device import configure_numerics
 from common.training import accuracy_on, train_one_epoch
@@ -74,8 +75,9 @@ def project_epoch(training: LabelledImages, test: LabelledImages) -> Figures:
     return {"loss": loss, "accuracy": accuracy}
 
 
-def main() -> None:
-    options = options_from_command_line(__doc__)
+@guarded
+def main(argv: Sequence[str] | None = None) -> None:
+    options = options_from_command_line(__doc__, argv)
     configure_numerics()
     training_files, test_files = unpack("train", options.limit), unpack("test", options.limit)
     training = load_images("MNIST", "train", PROJECT / "data", options.limit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 from benchmarks.pairs import Way, compare, options_from_command_line
-from common.cli import PROJECT
+from common.cli import PROJECT, guarded
 from common.data import LabelledImages, load_images
 from common.device import configure_numerics
 from common.image_folder import export_image_folder
@@ -70,8 +70,9 @@ def time_both(folder: Path, load: Callable[[str], LabelledImages], pairs: int) -
     )
 
 
-def main() -> None:
-    options = options_from_command_line(__doc__)
+@guarded
+def main(argv: Sequence[str] | None = None) -> None:
+    options = options_from_command_line(__doc__, argv)
     configure_numerics()
     data = PROJECT / "data"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +27,15 @@ class Way:
     times: int = 1
 
 
-def options_from_command_line(description: str | None) -> argparse.Namespace:
+def options_from_command_line(
+    description: str | None, argv: Sequence[str] | None
+) -> argparse.Namespace:
     """`pairs`, how many are timed, and `limit`, the examples of a try or None for all."""
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
     add("--pairs", type=whole_number(1), default=7, help="timed pairs (default %(default)s)")
     add("--limit", type=whole_number(1), help="only so many examples, to try whether it runs")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def compare(

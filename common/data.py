@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import socket
 import tempfile
 from collections.abc import Callable, Sequence
@@ -119,9 +120,9 @@ def load_images(name: str, split: str, data_dir: Path, limit: int | None = None)
     if not data_dir.is_dir():
         raise UsageError(f"--data-dir {data_dir}: there is no such folder")
     prefix = {"train": "train", "test": "t10k"}[split]
-    images = _parse_idx(_archive(name, f"{prefix}-images-idx3-ubyte.gz", data_dir))
-    labels = _parse_idx(_archive(name, f"{prefix}-labels-idx1-ubyte.gz", data_dir))
-    return LabelledImages(images[:limit].unsqueeze(1), labels[:limit].long())
+    images = _parse_idx(_archive(name, f"{prefix}-images-idx3-ubyte.gz", data_dir), limit)
+    labels = _parse_idx(_archive(name, f"{prefix}-labels-idx1-ubyte.gz", data_dir), limit)
+    return LabelledImages(images.unsqueeze(1), labels.long())
 
 
 def _archive(name: str, file: str, data_dir: Path) -> bytes:
@@ -186,13 +187,11 @@ def _try_download(url: str, folder: Path, md5: str) -> bytes | None:
     return _read_verified(folder / url.rsplit("/", 1)[1], md5)
 
 
-def _parse_idx(content: bytes) -> Tensor:
+def _parse_idx(content: bytes, limit: int | None) -> Tensor:
     # The IDX format: two zero bytes, the element type (8: unsigned byte), the number of dimensions,
     # each dimension as a big-endian 32-bit number, then the elements.
-    dimensions = content[3]
-    shape = []
-    for number in range(dimensions):
-        start = 4 + 4 * number
-        shape.append(int.from_bytes(content[start : start + 4], "big"))
-    elements = bytearray(content)
-    return torch.frombuffer(elements, dtype=torch.uint8, offset=4 + 4 * dimensions).view(shape)
+    start = 4 + 4 * content[3]
+    shape = [int.from_bytes(content[place : place + 4], "big") for place in range(4, start, 4)]
+    shape[0] = min(shape[0], limit or shape[0])
+    elements = bytearray(memoryview(content)[start : start + math.prod(shape)])
+    return torch.frombuffer(elements, dtype=torch.uint8).view(shape)

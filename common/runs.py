@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
+import re
 import shlex
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -24,7 +23,7 @@ from common.epochs import Epochs
 from common.errors import RunError, UsageError
 from common.folders import RunFolder
 from common.rows import Row
-from common.terminal import say
+from common.terminal import WINDOWS, say
 
 
 class Run:
@@ -160,5 +159,14 @@ class Run:
 
 
 def in_shell(parts: Sequence[str]) -> str:
-    """Words of a command as the shell of this system takes them."""
-    return subprocess.list2cmdline(parts) if os.name == "nt" else shlex.join(parts)
+    """Words of a command as the shell of this system takes them; on Windows that is PowerShell."""
+    return " ".join(map(_in_powershell, parts)) if WINDOWS else shlex.join(parts)
+
+
+def _in_powershell(word: str) -> str:
+    """The word, quoted where a character of it means something there."""
+    if re.fullmatch(r"[\w.:/\\+=-]+", word):
+        return word
+    if not set(word) & set("$`\"“”„"):  # which mean something in double quotes too
+        return f'"{word}"'  # as cmd and Git's bash take it too
+    return "'" + re.sub("(['‘’‚‛])", r"\1\1", word) + "'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import math
 import os
@@ -10,6 +11,8 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from errno import EINVAL
+from pathlib import Path
 from typing import Any, TextIO, TypeVar, cast
 
 from rich.box import SIMPLE_HEAD
@@ -18,8 +21,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 Item = TypeVar("Item")
+WINDOWS = os.name == "nt"
 WIDTH_IN_A_FILE = 80
 QUIET_SECONDS = 5.0
+IN_ASCII = {
+    "×": "x", "−": "-", "–": "-", "→": "->", "←": "<-", "≤": "<=", "≥": ">=", "±": "+-", "÷": "/",
+    "·": "*", "√": "sqrt ", "²": "^2", "³": "^3", "⁴": "^4", "Σ": "sum ", "γ": "gamma", "β": "beta",
+    "°": " deg ", "′": "'", "“": '"', "”": '"', "…": "...",
+}  # fmt: skip
 _NUMBER = re.compile(r"[-+−]?[\d.,]+(e[-+]?\d+)?( ?(%|×|s|px|points))?( ± .*)?|-?inf|nan|")
 
 
@@ -35,36 +44,54 @@ class _Patient:
     def write(self, text: str) -> int:
         try:
             return self._stream.write(text)
-        except BrokenPipeError:
-            self._drop()
+        except OSError as error:
+            self._give_up(error)
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
-        except BrokenPipeError:
-            self._drop()
+        except OSError as error:
+            self._give_up(error)
 
-    def _drop(self) -> None:
+    def _give_up(self, error: OSError) -> None:
+        """Drops all that follows; raises the error again, unless it is that the reader has left
+        (which Windows calls an invalid argument)."""
         # The descriptor itself: what Python still holds of the text is flushed to it later.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
+        if not isinstance(error, BrokenPipeError) and not (WINDOWS and error.errno == EINVAL):
+            raise error
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """Other words for what an output's encoding lacks: `--help` and minus signs stay readable."""
+    assert isinstance(error, UnicodeEncodeError)
+    missing = error.object[error.start : error.end]
+    return "".join(IN_ASCII.get(character, "?") for character in missing), error.end
+
+
+codecs.register_error("in ascii", _in_ascii)
 
 
 @contextmanager
 def patient_output() -> Iterator[None]:
-    """Within it, printing cannot end the program: not for a reader who has left, nor for a
-    character that the output's encoding lacks, which becomes `?`."""
+    """Within it, printing cannot end the program: not for a reader who has left or was never there,
+    nor for a character that the output's encoding lacks, which is written in ASCII, or as `?`."""
     streams = sys.stdout, sys.stderr
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    sys.stdout, sys.stderr = (cast(TextIO, _Patient(stream)) for stream in streams)
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = streams
+            stream.reconfigure(errors="in ascii")
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        patient = [_Patient(stream or nowhere) for stream in streams]
+        sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in patient)
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = streams
+            for stream in patient:  # here, not when Python ends and can only complain
+                stream.flush()
 
 
 def console(*, stderr: bool = False) -> Console:

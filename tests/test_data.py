@@ -85,16 +85,14 @@ def test_the_data_are_torchvision_s(name: str, tmp_path: Path) -> None:
 
 
 def test_checksums_in_the_readme_are_those_of_the_files() -> None:
-    text = (PROJECT / "data" / "README.md").read_text()
+    text = (PROJECT / "data" / "README.md").read_text(encoding="utf-8")
     files = sorted((PROJECT / "data").glob("*/raw/*.gz")) + sorted(
         (PROJECT / "data").glob("weather/*.csv")
     )
     assert len(files) == 9
     for file in files:
-        assert (
-            f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(PROJECT / 'data')}"
-            in text
-        )
+        name = file.relative_to(PROJECT / "data").as_posix()
+        assert f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {name}\n" in text
 
 
 def test_a_limit_keeps_the_first_examples(copy: Path) -> None:
@@ -104,6 +102,7 @@ def test_a_limit_keeps_the_first_examples(copy: Path) -> None:
         assert torch.equal(part.images, everything.images[:7])
         assert torch.equal(part.labels, everything.labels[:7])
     assert (len(few), len(everything)) == (7, 10_000)
+    assert few.images.untyped_storage().nbytes() == 7 * 28 * 28, "no more is held in memory"
 
 
 def test_batches_of_images_are_what_to_tensor_makes(copy: Path) -> None:

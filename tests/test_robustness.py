@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 import torch
@@ -18,6 +21,7 @@ from common.cli import PROJECT, guarded, make_parser
 from common.data import InMemoryDataset, make_loader
 from common.errors import Diverged, Terminated
 from common.runs import Run, in_shell
+from common.terminal import IN_ASCII
 from common.training import train_one_epoch
 from tests.conftest import Call, make_run
 
@@ -61,44 +65,102 @@ def test_being_asked_to_stop_prints_the_command_that_continues(
                         "--resume\n")  # fmt: skip
 
 
-def test_an_output_without_a_character_shows_a_question_mark(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_output_without_a_character_shows_it_in_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
     @guarded
     def main(argv: object = None) -> None:
-        print("60,000 × 28 → 10")
+        print("60,000 × 28 → 10: −0.5 points, 数")
         make_parser("784→10").print_help()
 
     content = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="ascii"))
     main()
-    sys.stdout.flush()
-    assert content.getvalue().startswith(b"60,000 ? 28 ? 10\n")
-    assert b"784?10" in content.getvalue()
+    assert content.getvalue().startswith(b"60,000 x 28 -> 10: -0.5 points, ?\n")
+    assert b"784->10" in content.getvalue()
 
 
-def test_a_reader_who_leaves_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_character_of_the_project_has_one_in_cp1252_or_ascii() -> None:
+    """But for Chinese, and what stands in comments only."""
+    files = [*PROJECT.glob("*.py"), *PROJECT.glob("[!.]*/*.py")]
+    texts = [path.read_text(encoding="utf-8") for path in files if path.parent.name != "tests"]
+    used = {character for text in texts for character in text if not "一" <= character <= "龥"}
+    lost = {one for one in used if not one.encode("cp1252", "ignore") and one not in IN_ASCII}
+    assert lost == set("‖₁₂‛")
+
+
+def lines_to(output: TextIO | None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What of a main that prints a line three times is done where its output is this one."""
     done = []
 
     @guarded
     def main(argv: object = None) -> None:
         for number in range(3):
-            print("a line", flush=True)
+            print("a line", flush=number > 0)
             done.append(number)
 
+    monkeypatch.setattr(sys, "stdout", output)
+    main()
+    return done
+
+
+def test_a_reader_who_leaves_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as output:
-        monkeypatch.setattr(sys, "stdout", output)
-        main()
-    assert done == [0, 1, 2]
+        assert lines_to(output, monkeypatch) == [0, 1, 2]
+
+
+def test_on_windows_such_a_pipe_is_an_invalid_argument(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Pipe(io.TextIOWrapper):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    with (tmp_path / "file").open("wb") as file:
+        pipe = Pipe(file.raw, encoding="utf-8")
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+            lines_to(pipe, patch)
+        with monkeypatch.context() as patch:
+            patch.setattr("common.terminal.WINDOWS", True)
+            assert lines_to(pipe, patch) == [0, 1, 2]
+
+
+def test_without_any_output_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `>&-`, or without a console on Windows."""
+    assert lines_to(None, monkeypatch) == [0, 1, 2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the shell is another")
+@pytest.mark.parametrize(("end", "code"), [("| true", 0), (">&-", 0), ("> /dev/full", 1)])
+def test_python_has_nothing_to_complain_of_at_its_end(end: str, code: int) -> None:
+    """It would flush the output then: two lines, and exit code 120."""
+    if "/dev/full" in end and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    source = """if True:
+        from common.terminal import patient_output
+        try:
+            with patient_output():
+                print("a line")
+        except OSError as error:  # as `guarded` has it
+            raise SystemExit(1)
+    """
+    command = f"set -o pipefail; {shlex.join([sys.executable, '-c', source])} {end}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=PROJECT, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, "")
 
 
 def test_a_command_is_written_for_the_shell_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = ["line_regression.py", "--out-dir", "my runs/a"]
     assert in_shell(parts) == "line_regression.py --out-dir 'my runs/a'"
-    monkeypatch.setattr("common.runs.os.name", "nt")
+    monkeypatch.setattr("common.runs.WINDOWS", True)
     assert in_shell(parts) == 'line_regression.py --out-dir "my runs/a"'
+    awkward = [r"C:\O'Neill", r"C:\Zoë\a", "a&b", "a;b", "(1)", "0,1", "$x", "it's $x", ""]
+    assert in_shell(awkward) == (
+        r""" "C:\O'Neill" C:\Zoë\a "a&b" "a;b" "(1)" "0,1" '$x' 'it''s $x' "" """.strip()
+    )
 
 
 def train(run: Run, lr: float, batches: int = 3, scale: float = 1.0) -> None:

@@ -32,8 +32,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         file.write(b"half of the new")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
+    with pytest.raises(OSError, match="No space left on device") as caught:
         write_whole(path, fill_the_disk)
+    assert caught.value.filename == str(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -230,7 +231,7 @@ def test_a_run_is_replaced_only_on_request(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UsageError, match=r"cannot be written \(Not a directory\)"):
+    with pytest.raises(UsageError, match=r"cannot be written \(.*\); name another"):
         make_run(tmp_path / "file" / "run")
 
 
