@@ -61,18 +61,26 @@ def start_run(
     run.command = _from_here(Path(script_file))
     with ExitStack() as ending:
         ending.push(run)  # a start that fails ends the run
-        folder.start()
-        run.hold_lock()
-        if holds_a_run and not options.resume:
-            delete_run(folder.path, script)
-            folder.start()
-        arguments = sys.argv[1:] if argv is None else argv
-        command = f"python {in_shell([run.command, *arguments])}"
-        config = {"script": script, "command": command, "options": as_json(vars(options))}
-        write_json(run.file("config.json"), config)
-        write_json(run.file("environment.json"), environment(device, options.seed))
+        _take_folder(run, replace=holds_a_run and not options.resume)
+        _write_start(run, sys.argv[1:] if argv is None else argv)
         ending.pop_all()
     return run
+
+
+def _take_folder(run: Run, *, replace: bool) -> None:
+    """Locks the run's folder, and deletes the run that it holds if that is to be replaced."""
+    run.run_folder.start()
+    run.hold_lock()
+    if replace:
+        delete_run(run.folder, run.script)
+        run.run_folder.start()
+
+
+def _write_start(run: Run, arguments: Sequence[str]) -> None:
+    command = f"python {in_shell([run.command, *arguments])}"
+    config = {"script": run.script, "command": command, "options": as_json(vars(run.options))}
+    write_json(run.file("config.json"), config)
+    write_json(run.file("environment.json"), environment(run.device, run.seed))
 
 
 def _name_in_project(script_file: str) -> str:
