@@ -42,7 +42,6 @@ def start_run(
     script = path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else path.name
     arguments = list(sys.argv[1:] if argv is None else argv)
     device = select_device(options.device)
-    say_where(device)
     dtype = resolve_precision(options.precision, device)
     configure_numerics()
     seed_everything(options.seed)
@@ -71,6 +70,7 @@ def start_run(
         write_json(run.file("config.json"), config)
         write_json(run.file("environment.json"), environment(device, options.seed))
         ending.pop_all()
+    say_where(device)
     return run
 
 
