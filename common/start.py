@@ -60,18 +60,23 @@ def start_run(
     run.command = _from_here(Path(script_file))
     with ExitStack() as ending:
         ending.push(run)  # a start that fails ends the run
-        folder.start()
-        run.hold_lock()
-        if holds_a_run and not options.resume:
-            delete_run(folder.path, script)
-            folder.start()
-        command = f"python {in_shell([run.command, *arguments])}"
-        config = {"script": script, "command": command, "options": as_json(vars(options))}
-        write_json(run.file("config.json"), config)
-        write_json(run.file("environment.json"), environment(device, options.seed))
+        _occupy(run, arguments, replace=holds_a_run and not options.resume)
         ending.pop_all()
     say_where(device)
     return run
+
+
+def _occupy(run: Run, arguments: Sequence[str], *, replace: bool) -> None:
+    """Takes the folder, deletes the run in it if that is to be replaced, writes the first files."""
+    run.run_folder.start()
+    run.hold_lock()
+    if replace:
+        delete_run(run.folder, run.script)
+        run.run_folder.start()
+    command = f"python {in_shell([run.command, *arguments])}"
+    config = {"script": run.script, "command": command, "options": as_json(vars(run.options))}
+    write_json(run.file("config.json"), config)
+    write_json(run.file("environment.json"), environment(run.device, run.seed))
 
 
 def _check_options(options: argparse.Namespace) -> None:
