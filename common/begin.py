@@ -11,9 +11,11 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.process import parent_process
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 
 from common.errors import Terminated
 
@@ -21,21 +23,36 @@ from common.errors import Terminated
 # default is ten times as often). Beside other work an epoch of a small network otherwise takes
 # twenty times as long: each thread waits for one that cannot run, because of those that wait.
 SPINS = "30000"
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Ends the process while modules are loaded: nothing has been written yet, and an exception
+    may arise where C++ code is waiting for Python, which then aborts with pages of its own."""
+    word, code = ("stopped", 143) if number == signal.SIGTERM else ("interrupted", 130)
+    os.write(2, f"{Path(sys.argv[0]).name}: {word}\n".encode())
+    os._exit(code)
 
 
 def _ask_to_stop(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _one_line(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within it, in a script, Ctrl-C raises KeyboardInterrupt and SIGTERM Terminated; after it
+    only what the process has to say is left, and they are ignored."""
+    if signal.getsignal(signal.SIGTERM) is not _leave:
+        yield  # as part of another program, such as a test
         return
-    word, code = ("stopped", 143) if issubclass(kind, Terminated) else ("interrupted", 130)
-    print(f"{Path(sys.argv[0]).name}: {word}", file=sys.stderr, flush=True)
-    os._exit(code)  # nothing has been written yet
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _ask_to_stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def share_processors() -> None:
@@ -57,10 +74,13 @@ def prepare_process() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         return
-    sys.excepthook = _one_line
-    signal.signal(signal.SIGTERM, _ask_to_stop)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script and Path(script).resolve().parent in (PROJECT, PROJECT / "recipes"):
+        signal.signal(signal.SIGTERM, _leave)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in the background
+            signal.signal(signal.SIGINT, _leave)
 
 
 share_processors()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from common.begin import interruptible
 import argparse
 import functools
 import sys
@@ -141,7 +142,7 @@ def guarded(main: Callable[[Sequence[str] | None], None]) -> Callable[..., None]
     def guard(argv: Sequence[str] | None = None) -> None:
         script = Path(main.__globals__["__file__"]).name
         try:
-            with patient_output():
+            with interruptible(), patient_output():
                 main(argv)
         except UsageError as error:
             _stop(f"{script}: error: {error}", 2)

@@ -61,22 +61,20 @@ def start_run(
     run.command = _from_here(Path(script_file))
     with ExitStack() as ending:
         ending.push(run)  # a start that fails ends the run
-        _take_folder(run, replace=holds_a_run and not options.resume)
-        _write_start(run, sys.argv[1:] if argv is None else argv)
+        _occupy(run, argv, replace=holds_a_run and not options.resume)
         ending.pop_all()
+    say_where(device)
     return run
 
 
-def _take_folder(run: Run, *, replace: bool) -> None:
-    """Locks the run's folder, and deletes the run that it holds if that is to be replaced."""
+def _occupy(run: Run, argv: Sequence[str] | None, *, replace: bool) -> None:
+    """Takes the folder, deletes the run in it if that is to be replaced, writes the first files."""
     run.run_folder.start()
     run.hold_lock()
     if replace:
         delete_run(run.folder, run.script)
         run.run_folder.start()
-
-
-def _write_start(run: Run, arguments: Sequence[str]) -> None:
+    arguments = sys.argv[1:] if argv is None else argv
     command = f"python {in_shell([run.command, *arguments])}"
     config = {"script": run.script, "command": command, "options": as_json(vars(run.options))}
     write_json(run.file("config.json"), config)
@@ -93,7 +91,6 @@ def _prepare_device(
 ) -> tuple[torch.device, torch.dtype]:
     """The device and the precision of the run, whose arithmetic and seed are then set."""
     device = select_device(options.device)
-    say_where(device)
     dtype = resolve_precision(options.precision, device)
     configure_numerics()
     if threads is not None:

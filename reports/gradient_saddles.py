@@ -91,7 +91,7 @@ def ends(
     for name, descent in descents.items():
         smallest, largest, gradient = extreme_eigenvalues(descent.models[-1], training)
         answer = by_the_rule(torch.tensor([smallest, largest]))
-        rows.append([name, f"{smallest:+.3f}", f"{largest:+.3f}", f"{gradient:.3f}", answer])
+        rows.append([name, signed(smallest), signed(largest), f"{gradient:.3f}", answer])
         smallest_of[name] = smallest
     say(f"\n{RULE}")
     print_table(
@@ -102,6 +102,11 @@ def ends(
     )
     _, single, _ = descents
     run.metrics["single_smallest_eigenvalue"] = smallest_of[single]
+
+
+def signed(eigenvalue: float) -> str:
+    """An eigenvalue with its sign, or that it was not found."""
+    return "not found" if math.isnan(eigenvalue) else f"{eigenvalue:+.3f}"
 
 
 # 3. Places on the way: flat, bent both ways, left again

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +18,7 @@ import common.ranks
 import gradient_demo
 import mnist_mlp
 import rnn_demo
+from common.cli import PROJECT
 from common.device import own_share_of, say_where, select_device
 from common.errors import UsageError
 from common.jobs import Job
@@ -23,6 +27,7 @@ from recipes import weather
 from tests.conftest import make_run
 
 GPU = torch.device("cuda")
+NAME = "emulated"
 
 
 @pytest.mark.parametrize(
@@ -117,3 +122,29 @@ def test_where_there_is_a_choice_it_is_said(
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: GPU)
     assert said(torch.device("cpu")).endswith("--device cuda computes on the GPU.")
     assert said(GPU) == "Computing on cuda; --device cpu computes on the processor."
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("command", [
+    "fashion_cnn --limit 30 --epochs 1 --batch-size 10 --batch-norm",
+    "mnist_mlp --source tensor --limit 40 --epochs 1 --batch-size 20",
+    "mnist_mlp --explain --limit 60",
+    "mnist_cnn --model inception --limit 20 --epochs 1 --batch-size 10",
+    "mnist_cnn --model residual --limit 20 --epochs 1 --batch-size 10",
+    "line_regression --image-size 32 --limit 20 --epochs 1 --batch-size 10",
+    "gradient_demo --converge --limit 60",
+    "recipes.fashion --limit 20 --epochs 1 --batch-size 10",
+    "recipes.digits_mlp --limit 20 --epochs 1 --batch-size 10",
+    "recipes.digits_cnn --limit 20 --epochs 1 --batch-size 10 --validate",
+    "recipes.lines --limit 10 --epochs 1 --batch-size 5",
+])  # fmt: skip
+def test_nothing_needs_float64_or_mixes_devices(command: str, tmp_path: Path) -> None:
+    """On a device without float64, which is emulated (recurrent networks are beyond that)."""
+    words = [sys.executable, "-m", "tests.emulated_device", *command.split()]
+    done = subprocess.run(
+        [*words, "--out-dir", str(tmp_path / "run")], cwd=PROJECT, capture_output=True, text=True,
+        check=False, env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"Computing on {NAME}:0" in done.stdout or f"Computing on {NAME};" in done.stdout
+    assert (tmp_path / "run" / "summary.json").exists()

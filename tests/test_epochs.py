@@ -21,7 +21,7 @@ import common.terminal
 from common.checkpoint import FORMAT, save_tensors
 from common.data import InMemoryDataset, make_loader
 from common.errors import Diverged, UsageError
-from common.rows import Row, in_words
+from common.rows import Row, in_words, read_rows
 from common.runs import Run
 from common.training import evaluate, train_one_epoch
 from tests.conftest import make_run
@@ -122,6 +122,16 @@ def a_model() -> tuple[nn.Module, torch.optim.Optimizer, Any]:
     model = nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e30)
     return model, optimizer, make_loader(InMemoryDataset(*line_data()), 4)
+
+
+def test_rows_that_did_not_reach_the_disk_are_there_at_the_end(tmp_path: Path) -> None:
+    """As after a power failure: the weights, which say that all is done, are synced; rows are not
+    when they are appended."""
+    with make_run(tmp_path) as run:
+        for epoch in run.epochs(3, *a_model()):
+            (tmp_path / "metrics.csv").write_text("")
+            epoch.log(train_loss=1.0)
+    assert [row["epoch"] for row in read_rows(tmp_path / "metrics.csv")] == [1, 2, 3]
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:

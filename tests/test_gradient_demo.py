@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.sparse.linalg import ArpackNoConvergence
 from torch import nn
 from torch.func import grad, jacrev
 
@@ -231,6 +232,23 @@ def test_the_claims_name_the_goal_of_the_chapter() -> None:
 )
 def test_what_counts_as_a_saddle_on_the_way(place: Place, flat: bool, saddle: bool) -> None:
     assert (place.is_flat, place.is_saddle) == (flat, saddle)
+
+
+def test_eigenvalues_on_which_the_method_does_not_settle_are_said_to_be_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unsettled(*_: object, **__: object) -> None:
+        raise ArpackNoConvergence("No convergence", np.empty(0), np.empty(0))
+
+    monkeypatch.setattr(saddles, "eigsh", unsettled)
+    run, data = make_run(tmp_path), few_digits()
+    descent = descend(run, "", Experiment(60_000, 0.5, 2), data, data)
+    saddles.ends(run, {"all": descent, "one": descent, "mini": descent}, data, by_the_rule)
+    out = capsys.readouterr().out
+    assert (out.count("not found"), out.count("no answer"), out.count("nan")) == (6, 4, 0)
+    measured = run.metrics["single_smallest_eigenvalue"]
+    assert isinstance(measured, float)
+    assert math.isnan(measured), "then the claim is not reproduced"
 
 
 def test_an_exact_saddle_on_the_way_is_found_and_trained_models_are_not_flat(

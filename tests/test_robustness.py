@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TextIO
 
@@ -49,6 +50,34 @@ def test_ctrl_c_while_torch_is_loaded(
     out, err = process.communicate(timeout=30)
     said = [line for line in err.splitlines() if not line.startswith("import time:")]
     assert (process.returncode, out, said) == (code, "", [f"mnist_cnn.py: {word}"])
+
+
+RANK = "import common.begin, time; print('ready', flush=True); time.sleep(60)"
+TORCHRUN = f"""
+import subprocess, sys
+rank = subprocess.Popen([sys.executable, "-c", {RANK!r}], start_new_session=True)
+print(rank.pid, flush=True)
+rank.wait()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks /proc for another process")
+def test_a_rank_ends_with_a_torchrun_that_was_killed() -> None:
+    """torchrun gives its processes a session of their own: nothing else would end them."""
+    environment = {**os.environ, "TORCHELASTIC_RUN_ID": "1", "PYTHONPATH": str(PROJECT)}
+    torchrun = subprocess.Popen(
+        [sys.executable, "-c", TORCHRUN], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert torchrun.stdout is not None
+    said = sorted(torchrun.stdout.readline().strip() for _ in range(2))
+    assert said[1] == "ready"
+    torchrun.kill()
+    torchrun.communicate(timeout=30)  # until the rank has closed its output, which is this one
+    rank = Path("/proc") / said[0] / "stat"
+    limit = time.monotonic() + 10
+    while rank.exists() and ") Z" not in rank.read_text():
+        assert time.monotonic() < limit, "it outlives torchrun"
+        time.sleep(0.02)
 
 
 def test_being_asked_to_stop_prints_the_command_that_continues(
