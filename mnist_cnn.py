@@ -268,9 +268,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add_data_flag(parser)
     add_shared_flags(parser, epochs=10, batch_size=64, lr=0.01)
     options = parser.parse_args(argv)
-    if options.seeds and options.model != "all":
-        raise UsageError("--seeds belongs to --model all; one network takes --seed N")
     options.seeds = options.seeds or (options.seed,)
+    if options.seeds != (options.seed,) and options.model != "all":
+        raise UsageError("--seeds belongs to --model all; one network takes --seed N")
     return options
 
 

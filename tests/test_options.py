@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from common.config import as_json, write_json
 from common.parser import OneLineParser
 
 SCRIPTS = ("fashion_cnn", "fmnist_hyperparams", "gradient_demo", "line_regression", "mnist_cnn",
@@ -77,3 +78,34 @@ def test_a_wrong_value_is_one_line(
         words += ["--predict", "nowhere.png"]
     said = refused(importlib.import_module(script).main, *words)
     assert ": error: " in said
+
+
+RESUMABLE = ("fashion_cnn", "fashion_cnn --compare --seeds 1,2", "line_regression --lr 0.01",
+             "fmnist_hyperparams", "fmnist_hyperparams --all", "fmnist_hyperparams l1 --seeds 3,4",
+             "fmnist_hyperparams --section 5.9", "mnist_cnn", "mnist_cnn --model inception --seed 3",
+             "mnist_cnn --model all --seeds 1,2", "mnist_mlp", "mnist_mlp --widths 8,16",
+             "recipes.digits_cnn", "recipes.digits_mlp --validate", "recipes.fashion --seeds 1,2",
+             "recipes.fashion --ladder", "recipes.lines", "recipes.sprint --seeds 1,2",
+             "recipes.weather", "recipes.weather --ladder")  # fmt: skip
+
+
+@pytest.mark.parametrize("command", RESUMABLE)
+def test_the_command_that_continues_a_run_has_its_options(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupted run prints it: `--out-dir DIR --resume`; the rest is in `config.json`."""
+    script, *words = command.split()
+    module = importlib.import_module(script)
+    started: list[dict[str, object]] = []
+
+    def stop(_: str, options: argparse.Namespace, *__: object) -> None:
+        started.append(as_json(vars(options)))
+        raise Found
+
+    monkeypatch.setattr(module, "start_run", stop)
+    there = ["--out-dir", str(tmp_path)]
+    for arguments in ([*words, *there], [*there, "--resume"]):
+        with pytest.raises(Found):
+            module.main(arguments)
+        write_json(tmp_path / "config.json", {"options": started[0]})
+    assert started[1] == {**started[0], "resume": True}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import re
+import runpy
 import tomllib
 from types import ModuleType
 
 import pytest
+from packaging.requirements import Requirement
 
 from common.cli import PROJECT
 
@@ -20,7 +22,7 @@ SCRIPTS = SETTINGS["tool"]["setuptools"]["py-modules"]
 def test_ci_runs_the_readme_s_test_command() -> None:
     lines = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
     (command,) = {line for line in lines if "pytest" in line}
-    assert command in (PROJECT / ".ci" / "run").read_text()
+    assert command in (PROJECT / ".ci" / "run").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -56,3 +58,25 @@ def exists(chapter: ModuleType, name: str) -> bool:
 
 def test_every_script_of_the_project_is_declared() -> None:
     assert sorted(SCRIPTS) == sorted(path.stem for path in PROJECT.glob("*.py"))
+
+
+def test_the_versions_tested_are_those_of_every_package_declared() -> None:
+    project = SETTINGS["project"]
+    extras = project["optional-dependencies"]
+    lines = (*project["dependencies"], *extras["test"], *extras["dev"])
+    declared = {one.name: one.specifier for one in map(Requirement, lines)}
+    del declared["first-networks"]  # itself, in dev
+    text = (PROJECT / "constraints.txt").read_text(encoding="utf-8")
+    tested = dict(line.split("==") for line in text.splitlines() if not line.startswith("#"))
+    assert sorted(tested) == sorted(declared)
+    for name, versions in declared.items():
+        assert versions.contains(tested[name])
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_only_an_editable_install_is_built(kind: str) -> None:
+    pytest.importorskip("setuptools.build_meta")
+    backend = runpy.run_path(str(PROJECT / ".build" / "editable_only.py"))
+    with pytest.raises(SystemExit, match="clone it and use `pip install -e"):
+        backend[f"build_{kind}"]("dist")
+    assert backend["build_editable"]
