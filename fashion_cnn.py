@@ -4,6 +4,8 @@
     python fashion_cnn.py --kernel-size 3 --batch-norm  its proposed changes
     python fashion_cnn.py --no-padding                  without zeros around the images
     python fashion_cnn.py --compare                     each change on its own
+    python fashion_cnn.py --train-folder my_images      your own classes of images
+    python fashion_cnn.py --predict my_shoe.jpg         your own photographs
 
 You learn what a convolution and its padding do to an image, how a network is
 trained on batches of images, what it has learned, which clothes it confuses, and
@@ -15,52 +17,57 @@ cores (mean ± standard deviation of seeds 0 to 4).
 The document (document 3 of five) is "CNNs with PyTorch" (MLearning.ai) with the
 notebook it links to. As there, the training images come in the same order in
 every epoch (--shuffle changes that), and the validation images are
-Fashion-MNIST's 10,000 test images. Three things differ:
-* ReLU comes after max-pooling. Both orders give the same values, and ReLU has a
-  quarter of them to process.
-* The validation images go through the network 200 at a time, not 5,000: the
-  same results in less memory.
-* The loss of an epoch, which the document calls cost, is the mean over its
-  training images; the notebook adds up the losses of its 600 batches.
+Fashion-MNIST's 10,000 test images. Three things differ: ReLU comes after
+max-pooling, where it gives the same values from a quarter of the numbers; 200
+validation images go through the network at a time, not 5,000; the loss of an
+epoch, which the document calls cost, is the mean over its training images, where
+the notebook adds up the losses of its 600 batches.
 """
 
 from __future__ import annotations
 
 import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
-import argparse
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from common.checkpoint import load_weights
 from common.cli import add_data_flag, add_shared_flags, guarded, make_parser, whole_numbers
 from common.data import LabelledImages, load_images
 from common.device import can_fuse, seed_everything
 from common.errors import UsageError
+from common.familiar import warnings_for
+from common.garments import read_garment
+from common.image_files import as_batch, newest_weights, read_each
+from common.layers import count_views, measured_sides
 from common.metrics import accuracy
+from common.own_images import ClassImages, load_own_classes, parse_own, read_own, saved_names
 from common.rows import Row
 from common.runs import Run
 from common.start import start_run
 from common.training import Metric, accuracy_on, evaluate, predict, train_one_epoch
 from reports import fashion_cnn as report
-from reports import fashion_cnn_compare, fashion_cnn_layers
+from reports import fashion_cnn_compare, fashion_cnn_layers, own_images
 
 VALIDATION_BATCH = 200
 
 
 # 1. The data: 60,000 images to train on and 10,000 for validation, 28×28 grey pixels, ten classes
 
-
-def load_clothes(options: argparse.Namespace) -> tuple[LabelledImages, LabelledImages]:
-    """Fashion-MNIST's training images and its test images, on which the document validates."""
+def load_clothes(options: Namespace) -> ClassImages:
+    """Fashion-MNIST's training and test images (the document validates on these), or your own."""
+    if options.train_folder:
+        return load_own_classes(options.train_folder, options.test_folder, options.limit)
     training = load_images("FashionMNIST", "train", options.data_dir, options.limit)
     validation = load_images("FashionMNIST", "test", options.data_dir, options.limit)
-    return training, validation
+    return ClassImages(training, validation, report.NAMES)
 
 
 # 2. The model: the sides shrink 28 → 14 → 7, the channels grow 1 → 16 → 32
-
 
 @dataclass(frozen=True)
 class Experiment:
@@ -79,14 +86,14 @@ class Experiment:
 class ClothesCNN(nn.Module):
     """Images B×1×28×28 → logits B×10: for each class a score, the higher the likelier."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, classes: int = 10) -> None:
         super().__init__()
         side = sides_by_formula(experiment)[-1]  # 7; without padding 4
         # Created first: the initial weights of a seed depend on the order of creation.
-        self.classify = nn.Linear(32 * side * side, 10)
+        self.classify = nn.Linear(32 * side * side, classes)
         self.block1 = block(1, 16, experiment)
         self.block2 = block(16, 32, experiment)
-        self.norm = nn.BatchNorm1d(10) if experiment.batch_norm else nn.Identity()
+        self.norm = nn.BatchNorm1d(classes) if experiment.batch_norm else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:  # B×1×28×28
         hidden = self.block1(images)  # B×16×14×14
@@ -119,61 +126,30 @@ def sides_by_formula(experiment: Experiment) -> list[int]:
     return sides
 
 
-def measured_sides(model: ClothesCNN) -> list[int]:
-    """The same sides, measured by passing two images of zeros through the layers."""
-    hidden = torch.zeros(2, 1, 28, 28)
-    sides = []
-    for layer in [*model.block1, *model.block2]:
-        hidden = layer(hidden)
-        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
-            sides.append(hidden.shape[-1])
-    return sides
-
-
-def count_views(experiment: Experiment) -> tuple[Tensor, Tensor]:
-    """How many outputs see each pixel (28×28): of the first convolution, and of the last pooling.
-
-    784 images have one lit pixel each. Where every weight is 1, the outputs that see the pixel
-    are those above 0.
-    """
-    images = torch.eye(28 * 28).view(-1, 1, 28, 28)
-    first, second = block(1, 1, experiment).eval(), block(1, 1, experiment).eval()
-    for name, parameter in [*first.named_parameters(), *second.named_parameters()]:
-        nn.init.constant_(parameter, 1.0 if name.endswith("weight") else 0.0)
-    with torch.inference_mode():
-        convolved = first[0](images)  # 784×1×28×28; without padding 784×1×24×24
-        pooled = second(first(images))  # 784×1×7×7; without padding 784×1×4×4
-    counts = [(outputs > 0).sum((1, 2, 3)).view(28, 28) for outputs in (convolved, pooled)]
-    return counts[0], counts[1]
-
-
 def describe_layers(run: Run, experiment: Experiment) -> None:
     """Sizes by formula and measured, and how often each pixel is seen; with and without padding."""
     both = [replace(experiment, padded=padded) for padded in (True, False)]
     by_formula = [sides_by_formula(one) for one in both]
-    measured = [measured_sides(ClothesCNN(one)) for one in both]
+    networks = [ClothesCNN(one) for one in both]
+    measured = [measured_sides([network.block1, network.block2]) for network in networks]
     report.sides(run, ClothesCNN(experiment), by_formula, measured)
-    fashion_cnn_layers.padding(run, [count_views(one) for one in both])
+    views = [count_views(block(1, 1, one), block(1, 1, one)) for one in both]
+    fashion_cnn_layers.padding(run, views)
 
 
 # 3. Training
 
-
 def train(
-    run: Run,
-    options: argparse.Namespace,
-    experiment: Experiment,
-    training: LabelledImages,
-    validation: LabelledImages,
-    *,
-    epochs: int,
+    run: Run, options: Namespace, experiment: Experiment, clothes: ClassImages, *, epochs: int
 ) -> ClothesCNN:
     """Trains a network; after each epoch scores it on training and on validation images."""
     seed_everything(run.seed)
     # channels_last: a memory layout in which convolutions are faster; only rounding differs.
-    model = ClothesCNN(experiment).to(run.device).to(memory_format=torch.channels_last)
+    model = ClothesCNN(experiment, len(clothes.names)).to(run.device)
+    model.to(memory_format=torch.channels_last)
     loss_function = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=options.lr, fused=can_fuse(run.device))
+    training, validation = clothes.parts
     batches = training.batches(options.batch_size, shuffle=options.shuffle, seed=run.seed,
                                no_single=experiment.batch_norm)  # fmt: skip
     training_sample = training.first(len(validation)).batches(VALIDATION_BATCH)
@@ -191,7 +167,6 @@ def train(
 
 # 4. Evaluation: the answers for all validation images, and what happens inside the network
 
-
 def answer(run: Run, model: nn.Module, validation: LabelledImages) -> Tensor:
     """The logits (N×10) for all validation images, in their order."""
     logits, _ = predict(model, validation.batches(VALIDATION_BATCH), run.dtype)
@@ -203,7 +178,8 @@ def look_inside(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The first kernels (16×1×k×k) before and after training; an image and its maps (1×C×S×S)."""
     seed_everything(run.seed)
-    untrained = ClothesCNN(experiment)  # the weights with which the training started
+    # The weights with which the training started:
+    untrained = ClothesCNN(experiment, model.classify.out_features)
     kernels = [next(network.block1.parameters()).detach() for network in (untrained, model)]
     image, _ = next(iter(validation.batches(1)))  # 1×1×28×28
     with torch.inference_mode():
@@ -212,7 +188,37 @@ def look_inside(
     return kernels, [image, after_block1, after_block2]
 
 
-# 5. Further experiments: smaller kernels, batch normalisation, no padding, longer training
+# 5. Your own photographs
+
+def load_network(path: Path) -> ClothesCNN:
+    """The network whose weights are in a file; UsageError where there are none."""
+    weights = load_weights(path, "fashion_cnn.py")
+    try:
+        kernels, (classes, features) = weights["block1.0.weight"], weights["classify.weight"].shape
+        experiment = Experiment(kernels.shape[-1], "norm.weight" in weights, features == 32 * 7 * 7)
+        model = ClothesCNN(experiment, classes)
+        model.load_state_dict(weights)
+    except (KeyError, ValueError, RuntimeError):
+        raise UsageError(f"{path} holds no network of fashion_cnn.py") from None
+    return model.eval()
+
+
+def recognise(options: Namespace, argv: Sequence[str] | None) -> None:
+    """Names the garments on your own photographs, or whatever classes you have trained."""
+    path = options.weights or newest_weights("fashion_cnn", "model.pt")
+    model, own_classes = load_network(path), saved_names(path)
+    own = read_each(options.predict, read_own if own_classes else read_garment)
+    images = as_batch(own)  # N×1×28×28
+    warnings = [] if own_classes else warnings_for(own, "FashionMNIST", options.data_dir)
+    # The run starts only now: nothing is left behind for an image that cannot be read.
+    with start_run(__file__, options, argv) as run:
+        with torch.inference_mode():
+            logits = model.to(run.device)(images.to(run.device)).cpu()
+        ending = own_images.answers(run, own, logits, own_classes or report.NAMES, warnings)
+        run.finish(document=3, claims=(), ending=ending)
+
+
+# 6. Further experiments: smaller kernels, batch normalisation, no padding, longer training
 
 EXPERIMENTS = {
     "5×5, as in the document": Experiment(),
@@ -227,7 +233,7 @@ TWICE_AS_LONG = ("5×5, as in the document", "3×3")
 
 
 def compare(
-    run: Run, options: argparse.Namespace, training: LabelledImages, validation: LabelledImages
+    run: Run, options: Namespace, clothes: ClassImages
 ) -> dict[str, list[list[Row]]]:
     """Trains every network with every seed, each in a subfolder; the histories, by network."""
     histories: dict[str, list[list[Row]]] = {name: [] for name in EXPERIMENTS}
@@ -236,24 +242,19 @@ def compare(
             folder = f"{folder_name(experiment)}-seed{seed}"
             subrun = run.subrun(folder, {**asdict(experiment), "seed": seed}, seed)
             epochs = 2 * options.epochs if name in TWICE_AS_LONG else options.epochs
-            train(subrun, options, experiment, training, validation, epochs=epochs)
+            train(subrun, options, experiment, clothes, epochs=epochs)
             histories[name].append(subrun.history)
     return histories
 
 
 def folder_name(experiment: Experiment) -> str:
-    name = f"{experiment.kernel_size}x{experiment.kernel_size}"
-    if experiment.batch_norm:
-        name += "-batch-norm"
-    if not experiment.padded:
-        name += "-unpadded"
-    return name
+    changes = "-batch-norm" * experiment.batch_norm + "-unpadded" * (not experiment.padded)
+    return f"{experiment.kernel_size}x{experiment.kernel_size}{changes}"
 
 
-# 6. Options and main
+# 7. Options and main
 
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(argv: Sequence[str] | None) -> Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
     add("--kernel-size", type=int, choices=(3, 5, 7), default=5,
@@ -268,32 +269,37 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="random seeds of --compare (default 0,1,2,3,4)")  # fmt: skip
     add_data_flag(parser)
     add_shared_flags(parser, epochs=6, batch_size=100, lr=0.1)
-    options = parser.parse_args(argv)
+    options = parse_own(parser, argv)
     changed = options.kernel_size != 5 or options.batch_norm or options.no_padding
-    if options.compare and changed:
-        raise UsageError("--compare trains all six: no --kernel-size, --batch-norm, --no-padding")
+    if options.compare and (changed or options.train_folder or options.predict):
+        raise UsageError("--compare trains all six on Fashion-MNIST: no --kernel-size, "
+                         "--batch-norm, --no-padding, --train-folder, --predict")  # fmt: skip
     return options
 
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
+    if options.predict:
+        recognise(options, argv)
+        return
     with start_run(__file__, options, argv) as run:
-        training, validation = load_clothes(options)
-        report.classes(run, training)
+        clothes = load_clothes(options)
+        report.classes(run, clothes)
         experiment = Experiment(options.kernel_size, options.batch_norm, not options.no_padding)
         describe_layers(run, experiment)
         if options.compare:
-            histories = compare(run, options, training, validation)
+            histories = compare(run, options, clothes)
             networks = {name: ClothesCNN(experiment) for name, experiment in EXPERIMENTS.items()}
             ending = fashion_cnn_compare.comparison(run, histories, networks)
         else:
-            model = train(run, options, experiment, training, validation, epochs=options.epochs)
-            logits = answer(run, model, validation)
+            model = train(run, options, experiment, clothes, epochs=options.epochs)
+            logits = answer(run, model, clothes.unseen)
             report.training(run)
-            fashion_cnn_layers.inside(run, *look_inside(run, experiment, model, validation))
-            ending = report.mistakes(run, validation, logits)
-        run.finish(document=3, claims=report.CLAIMS, ending=ending)
+            fashion_cnn_layers.inside(run, *look_inside(run, experiment, model, clothes.unseen))
+            ending = report.mistakes(run, clothes, logits)
+        claims = () if options.train_folder else report.CLAIMS
+        run.finish(document=3, claims=claims, ending=ending)
 
 
 if __name__ == "__main__":

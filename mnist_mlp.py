@@ -38,9 +38,11 @@ from common.cli import add_data_flag, add_shared_flags, guarded, make_parser, wh
 from common.data import LabelledImages, load_images, to_unit_range
 from common.device import autocast, can_fuse, seed_everything
 from common.errors import UsageError
+from common.familiar import warnings_for
+from common.image_files import as_batch, newest_weights, read_each
 from common.image_folder import check_images, decode_images, export_image_folder
 from common.metrics import accuracy
-from common.pictures import read_digit
+from common.pictures import read_digits
 from common.rows import Row
 from common.runs import Run
 from common.start import start_run
@@ -48,6 +50,7 @@ from common.terminal import track
 from common.training import Metric, accuracy_on, evaluate, mean_loss, predict, train_one_epoch
 from reports import mnist_mlp as report
 from reports import mnist_mlp_questions as questions
+from reports import own_images
 from reports.mnist_mlp_widths import report_widths
 
 WEIGHTS, TEST_BATCH = "mnist.pth", 1000
@@ -168,25 +171,17 @@ def answer(run: Run, test: LabelledImages) -> Tensor:
     return logits
 
 
-def newest_network() -> Path:
-    """The newest network of a finished run in `runs/mnist_mlp`; UsageError if there is none."""
-    networks = Path("runs/mnist_mlp").glob(f"*/{WEIGHTS}")
-    finished = [path for path in networks if (path.parent / "summary.json").exists()]
-    if not finished:
-        raise UsageError("no finished run in runs/mnist_mlp; start one, or give --weights FILE")
-    return max(finished, key=lambda path: path.stat().st_mtime)
-
-
 def recognise(options: Namespace, argv: Sequence[str] | None) -> None:
     """Reads the digits in your own images."""
-    originals, digits = zip(*[read_digit(path) for path in options.predict], strict=True)
-    images = torch.stack(digits)  # N×1×28×28
-    model = load_network(options.weights or newest_network())
+    own = read_each(options.predict, read_digits)
+    images = as_batch(own)  # N×1×28×28
+    model = load_network(options.weights or newest_weights("mnist_mlp", WEIGHTS))
+    warnings = warnings_for(own, "MNIST", options.data_dir)
     # The run starts only now: nothing is left behind for an image that cannot be read.
     with start_run(__file__, options, argv, threads=1) as run:
         with torch.inference_mode():
             logits = model.to(run.device)(images.to(run.device)).cpu()
-        ending = report.own_images(run, options.predict, originals, images, logits)
+        ending = own_images.answers(run, own, logits, report.DIGITS, warnings)
         run.finish(document=4, claims=(), ending=ending)
 
 

@@ -53,8 +53,11 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text in UTF-8, whole or not at all."""
-    write_whole(path, lambda file: file.write(text.encode()))
+    """Writes a text in UTF-8, whole or not at all.
+
+    What UTF-8 lacks, the bytes of a file's name that are no text, becomes an escape like JSON's.
+    """
+    write_whole(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def save_tensors(path: Path, content: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from torch import Tensor
 
 from common.checkpoint import write_whole
+from common.labels import font_families
 
 TRAINING, UNSEEN = "#0072B2", "#D55E00"
 COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F", "#B2DF00", "#5E3C99")
@@ -30,6 +32,7 @@ def new_figure(
 
     The title says what there is to see.
     """
+    matplotlib.rcParams["font.family"] = font_families()  # for names that the learner chose
     figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel in panels:

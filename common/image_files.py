@@ -2,58 +2,139 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from common.errors import UsageError
-from common.terminal import say
+from common.labels import one_line
+from common.terminal import say, track
 
 Found = TypeVar("Found")
 Colours = npt.NDArray[np.float64]  # H×W×3: red, green, blue, 0..1
 
+# What cameras, telephones and drawing programs write. Pillow knows more formats; one of them, EPS,
+# is a program, which it would run.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 LARGEST = 50_000_000  # pixels; a photograph of a good camera has about 25 million
 WORKING_SIDE = 300  # the longer side that an image is reduced to: enough for a stroke, and quick
-# A pixel that differs from its block's mean by so many grey values more than three times what is
-# usual on this image, which is noise, is a stroke.
-CLEARLY = 40
+AT_ONCE = 1_000_000  # pixels of a large image that are converted at a time, to save memory
+ORIENTATION = 0x0112  # the field of EXIF in which a camera says how it was held
+NAMED = 10  # files left out that are named; of more only the number is said
 
 
-def read_image(path: Path, *, keep_strokes: bool = False) -> Colours:
+@dataclass(frozen=True)
+class OwnImage:
+    """An image of the learner's own, as it is (uint8, H×W×3) and as a network takes it.
+
+    `image` is 1×28×28, 0..1; `name` is the file's, with a number where it shows several things;
+    `note` says what may be wrong with it.
+    """
+
+    name: str
+    original: Tensor
+    image: Tensor
+    note: str = ""
+
+
+def own_image(name: str, colours: Colours, image: Tensor, note: str = "") -> OwnImage:
+    """An image (H×W×3, 0..1) and what becomes of it for a network (1×28×28, 0..1)."""
+    original = torch.from_numpy((colours * 255).round().astype(np.uint8))
+    return OwnImage(one_line(name), original, image, note)
+
+
+def read_image(path: Path) -> Colours:
     """The image's colours, 0 to 1, H×W×3, its longer side at most 300 pixels.
 
-    Reads every format that Pillow does, and turns the image as the camera says. Transparent parts
-    become white, or black where the rest is light. With `keep_strokes` thin strokes do not fade
-    where the image is made smaller. Raises UsageError for a file that is missing, is no image, or
+    Reads the usual formats, and turns the image as the camera says. Transparent parts become white,
+    or black where the rest is light. Raises UsageError for a file that is missing, is no image, or
     has more than 50 million pixels.
     """
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it says is in our one line
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
-        with image:
-            if image.width * image.height > LARGEST:
-                raise UsageError(
-                    f"{path} has {image.width}×{image.height} pixels; at most {LARGEST:,} are read"
-                )
-            opaque = _opaque(ImageOps.exif_transpose(image))
+            warnings.simplefilter("ignore")
+            return _read_small(path)
+    except (UsageError, MemoryError):
+        raise
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
     except Image.DecompressionBombError:
         raise UsageError(f"{path} is too large; at most {LARGEST:,} pixels are read") from None
-    except (OSError, SyntaxError, ValueError):  # a broken PNG is a SyntaxError to Pillow
+    except Exception as error:  # on damaged files Pillow raises errors of a dozen types
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UsageError(f"{path} cannot be read ({error.strerror})") from None
+        advice = "; save it as JPEG first" if path.suffix.lower() in (".heic", ".heif") else ""
         raise UsageError(
-            f"{path} is not an image that can be read; PNG, JPEG and most other formats can"
+            f"{path} is not an image that can be read; JPEG, PNG, GIF, TIFF, WebP and BMP "
+            f"can{advice}"
         ) from None
-    if keep_strokes:
-        opaque = _with_thin_strokes(opaque)
-    opaque.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
-    return np.asarray(opaque, dtype=np.float64) / 255
+
+
+def _read_small(path: Path) -> Colours:
+    Image.init()
+    with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+        if image.width * image.height > LARGEST:
+            raise UsageError(
+                f"{path} has {image.width}×{image.height} pixels; at most {LARGEST:,} are read"
+            )
+        image.draft(None, (4 * WORKING_SIDE, 4 * WORKING_SIDE))  # a JPEG smaller, in less time
+        small = _without_depth(_reduced(image))
+        small.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+    turned = ImageOps.exif_transpose(small)
+    return np.asarray(_opaque(turned), dtype=np.float64) / 255
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """The image with a longer side of at most 300 pixels: RGB, RGBA, or F for more than 8 bits.
+
+    It is converted in strips: a whole copy of a large image would take hundreds of megabytes.
+    """
+    factor = -(-max(image.size) // WORKING_SIDE)
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    if image.mode.startswith(("I", "F")):
+        mode = "F"
+    small = Image.new(mode, (-(-image.width // factor), -(-image.height // factor)))
+    rows = factor * max(1, AT_ONCE // (image.width * factor))
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        small.paste(strip.convert(mode).reduce(factor), (0, top // factor))
+    return small
+
+
+def _without_depth(image: Image.Image) -> Image.Image:
+    """The image with 8 bits a pixel.
+
+    With more bits nobody knows which value is white; only the differences are certain.
+    """
+    if image.mode != "F":
+        return image
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
+    span = np.ptp(values)
+    return Image.fromarray(((values - values.min()) / (span or 1) * 255).astype(np.uint8))
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """The image in red, green and blue, without transparent parts."""
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    alpha = np.asarray(image.getchannel("A"), dtype=np.float64)
+    grey = np.asarray(image.convert("L"), dtype=np.float64)
+    visible = alpha.sum()
+    is_light = visible > 0 and (grey * alpha).sum() / visible > 127.5
+    ground = "black" if is_light and alpha.min() < 127.5 else "white"
+    opaque = Image.new("RGBA", image.size, ground)
+    opaque.alpha_composite(image)
+    return opaque.convert("RGB")
 
 
 def read_each(
@@ -65,7 +146,7 @@ def read_each(
     """
     found: list[Found] = []
     refusals = []
-    for path in paths:
+    for path in track(paths, "files read"):
         try:
             found += read(path)
         except UsageError as error:
@@ -73,47 +154,30 @@ def read_each(
     if not found:
         others = f" (and {len(paths) - 1} more that cannot be used)" if len(paths) > 1 else ""
         raise UsageError(refusals[0] + others)
-    for refusal in refusals:
-        say(f"Left out: {refusal}.")
+    say_left_out(refusals)
     return found
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    """The image in red, green and blue, without transparent parts."""
-    # With 16 bits and more nobody knows which value is white; only the differences are certain.
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, dtype=np.float64)
-        span = values.max() - values.min()
-        image = Image.fromarray(((values - values.min()) / (span or 1) * 255).astype(np.uint8))
-    if "A" not in image.getbands() and "transparency" not in image.info:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    alpha = np.asarray(image.getchannel("A"), dtype=np.float64)
-    grey = np.asarray(image.convert("L"), dtype=np.float64)
-    visible = alpha.sum()
-    is_light = visible > 0 and (grey * alpha).sum() / visible > 127.5
-    ground = "black" if is_light and alpha.min() < 127.5 else "white"
-    opaque = Image.new("RGBA", image.size, ground)
-    opaque.alpha_composite(image)
-    return opaque.convert("RGB")
+def say_left_out(refusals: Sequence[str]) -> None:
+    """Names the first ten files that cannot be used, and says how many more there are."""
+    for refusal in refusals[:NAMED]:
+        say(f"Left out: {refusal}.")
+    if len(refusals) > NAMED:
+        say(f"Left out: {len(refusals) - NAMED} more files that cannot be used.")
 
 
-def _with_thin_strokes(image: Image.Image) -> Image.Image:
-    """The image, its longer side at most 300 pixels, in which thin strokes keep their colour.
+def as_batch(own: Sequence[OwnImage]) -> Tensor:
+    """The images as a network takes them, N×1×28×28."""
+    return torch.stack([one.image for one in own])
 
-    Each block of pixels becomes its mean; but where a few of its pixels are much darker than its
-    mean, it becomes the darkest, and where a few are much lighter the lightest.
+
+def newest_weights(script: str, name: str) -> Path:
+    """The newest network, a file `name`, of a finished run in `runs/<script>`.
+
+    Raises UsageError if there is none.
     """
-    factor = -(-max(image.size) // WORKING_SIDE)
-    width, height = image.width // factor, image.height // factor
-    if factor < 2 or min(width, height) == 0:
-        return image
-    pixels = np.asarray(image)[: height * factor, : width * factor]
-    blocks = pixels.reshape(height, factor, width, factor, 3)
-    mean = blocks.mean((1, 3))
-    darkest, lightest = blocks.min((1, 3)), blocks.max((1, 3))
-    below, above = mean - darkest, lightest - mean
-    dark_stroke = (below > 2 * above) & (below > 3 * np.median(below) + CLEARLY)
-    light_stroke = (above > 2 * below) & (above > 3 * np.median(above) + CLEARLY)
-    values = np.where(dark_stroke, darkest, np.where(light_stroke, lightest, mean))
-    return Image.fromarray(values.round().astype(np.uint8))
+    networks = Path("runs", script).glob(f"*/{name}")
+    finished = [path for path in networks if (path.parent / "summary.json").exists()]
+    if not finished:
+        raise UsageError(f"no finished run in runs/{script}; start one, or give --weights FILE")
+    return max(finished, key=lambda path: path.stat().st_mtime)

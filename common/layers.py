@@ -54,3 +54,31 @@ def count_multiplications(model: nn.Module, example: Tensor) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(example)
     return int(counter.get_total_flops()) // 2
+
+
+def measured_sides(blocks: Sequence[nn.Sequential]) -> list[int]:
+    """The side after each convolution and pooling, measured on two images (1×28×28) of zeros."""
+    hidden = torch.zeros(2, 1, 28, 28)
+    found = []
+    for layer in [layer for block in blocks for layer in block]:
+        hidden = layer(hidden)
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+            found.append(hidden.shape[-1])
+    return found
+
+
+def count_views(first: nn.Sequential, second: nn.Sequential) -> tuple[Tensor, Tensor]:
+    """How many outputs see each pixel (28×28): of the first convolution, and of the second block.
+
+    Each block begins with a convolution and has one channel. 784 images have one lit pixel each.
+    Where every weight is 1, the outputs that see the pixel are those above 0.
+    """
+    images = torch.eye(28 * 28).view(-1, 1, 28, 28)
+    first, second = first.eval(), second.eval()
+    for name, parameter in [*first.named_parameters(), *second.named_parameters()]:
+        nn.init.constant_(parameter, 1.0 if name.endswith("weight") else 0.0)
+    with torch.inference_mode():
+        convolved = first[0](images)  # 784×1×28×28; without padding 784×1×24×24
+        pooled = second(first(images))  # 784×1×7×7; without padding 784×1×4×4
+    counts = [(outputs > 0).sum((1, 2, 3)).view(28, 28) for outputs in (convolved, pooled)]
+    return counts[0], counts[1]

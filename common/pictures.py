@@ -1,4 +1,4 @@
-"""Your own image of a digit, brought into MNIST's form: white on black, 28×28, centred by its mass.
+"""Your own image of digits, each brought into MNIST's form: white on black, 28×28, centred by mass.
 
 MNIST's images were scaled to fit a box of 20×20 pixels, their proportions kept, and put into a
 field of 28×28 with the centre of mass in the middle (Y. LeCun, C. Cortes, C. Burges, "The MNIST
@@ -7,166 +7,144 @@ database of handwritten digits").
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from scipy import ndimage
-from skimage.filters import threshold_otsu
+from skimage.filters import apply_hysteresis_threshold, threshold_otsu
 from skimage.morphology import skeletonize
 from torch import Tensor
 
 from common.errors import UsageError
+from common.image_files import OwnImage, own_image, read_image
+from common.ink import FAINTEST, find_ink, separability
+from common.strokes import Box, Part, find_digits
 
 Grey = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
-LARGEST = 50_000_000  # pixels; a photograph of a good camera has about 25 million
-WORKING_SIDE = 300  # the longer side on which ink is looked for: enough for a stroke, and quick
-FAINTEST = 0.08  # of the way from black to white: what stands out less is no ink
 # MNIST's middle pen: 2.8 pixels in the box of 20 (median of the area over the skeleton's length,
 # 500 training images).
 PEN = 2.8 / 20
+SMALL = 160  # pixels of the longer side: a smaller image is enlarged
+LARGE = 100  # pixels of the longer side on which the pen is measured and changed
+WEAKER = 0.7  # of the threshold: so weak ink is ink too where it continues a stroke
+WIDE = 1.3  # width over height: of MNIST's digits 1 in 100 are wider
+BLUR = 4  # pixels: between the grey steps of an enlarged image
+NEARBY = 12  # pixels: how far around a pixel the darkest is looked for
+FADED = 0.3  # of the darkest pixel: paler strokes are not made darker
+PALE, FULL = 0.55, 0.9  # of the darkest pixel nearby: at most so dark is paper, so dark is ink
 
 
-def read_digit(path: Path) -> tuple[Tensor, Tensor]:
-    """An image in grey (H×W, 0..1) and its digit in MNIST's form (1×28×28, 0..1).
+def read_digits(path: Path) -> list[OwnImage]:
+    """The digits of an image file in MNIST's form (1×28×28, 0..1), line by line from the left.
 
     Raises UsageError where `read_image` does, and for an image that shows no digit.
     """
-    grey = read_image(path)
+    colours = read_image(path)
     try:
-        return torch.from_numpy(grey), as_mnist_digit(grey)
+        digits = digits_in(colours)
     except ValueError as error:
         raise UsageError(f"{path} shows no digit: {error}") from None
+    own = []
+    for number, (image, part) in enumerate(digits, 1):
+        name = path.name if len(digits) == 1 else f"{path.name}, digit {number}"
+        original = colours if len(digits) == 1 else _surroundings(colours, part)
+        note = "several digits that touch?" if part.width > WIDE * part.height else ""
+        own.append(own_image(name, original, image, note))
+    return own
 
 
-def read_image(path: Path) -> Grey:
-    """The image's grey values, 0 (black) to 1 (white), H×W, its longer side at most 300 pixels.
+def as_mnist_digit(image: Grey) -> Tensor:
+    """The first digit of an image (H×W or H×W×3, 0..1) as MNIST shows digits: 1×28×28, 0..1.
 
-    Reads every format that Pillow does, and turns the image as the camera says. Transparent parts
-    become white, or black where the rest is light. Raises UsageError for a file that is missing, is
-    no image, or has more than 50 million pixels.
+    Raises ValueError for a blank image and for mere noise.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
-        with image:
-            if image.width * image.height > LARGEST:
-                raise UsageError(
-                    f"{path} has {image.width}×{image.height} pixels; at most {LARGEST:,} are read"
-                )
-            return _grey_values(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such file") from None
-    except Image.DecompressionBombError:
-        raise UsageError(f"{path} is too large; at most {LARGEST:,} pixels are read") from None
-    except (OSError, SyntaxError, ValueError):
-        raise UsageError(
-            f"{path} is not an image that can be read; PNG, JPEG and most other formats can"
-        ) from None
+    return digits_in(image)[0][0]
 
 
-def _grey_values(image: Image.Image) -> Grey:
-    # With 16 bits and more nobody knows which value is white; only the differences are certain.
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, dtype=np.float64)
-        span = values.max() - values.min()
-        image = Image.fromarray(((values - values.min()) / (span or 1) * 255).astype(np.uint8))
-    image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
-    layers = image.convert("LA")
-    grey = np.asarray(layers.getchannel("L"), dtype=np.float64) / 255
-    alpha = np.asarray(layers.getchannel("A"), dtype=np.float64) / 255
-    visible = alpha.sum()
-    is_light = visible > 0 and (grey * alpha).sum() / visible > 0.5
-    background = 0.0 if is_light and alpha.min() < 0.5 else 1.0
-    return grey * alpha + background * (1 - alpha)
-
-
-def as_mnist_digit(grey: Grey) -> Tensor:
-    """The digit in an image (H×W, 0..1) as MNIST shows digits: float32, 1×28×28, paper 0 to ink 1.
+def digits_in(image: Grey) -> list[tuple[Tensor, Box]]:
+    """The digits in an image (H×W or H×W×3, 0..1), line by line from the left, and where they are.
 
     Ink is what differs from its surroundings, so the light may be uneven, and the ink may be darker
-    or lighter than the paper. Raises ValueError for a blank image and for mere noise.
+    or lighter than the paper, or only of another colour. Raises ValueError for a blank image and
+    for mere noise.
     """
-    ink = _ink(grey)
+    ink = find_ink(_enlarged(image))
     if ink.max() < FAINTEST:
-        raise ValueError("it is blank")
-    mask = ink > threshold_otsu(ink)
-    if mask.mean() > 0.4 and _separability(ink, mask) < 0.76:
+        raise ValueError("it is blank, or its strokes are too thin")
+    threshold = threshold_otsu(ink)
+    mask = ink > threshold
+    if mask.mean() > 0.4 and separability(ink, mask) < 0.76:
         raise ValueError("it is noise all over")
-    mask = _digit_only(mask)
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return _centred(_fitted(np.where(mask, ink, 0)[box], mask[box]))
+    scale = max(image.shape) / max(ink.shape)
+    mask = apply_hysteresis_threshold(ink, WEAKER * threshold, threshold)
+    digits = []
+    for part in find_digits(mask):
+        own_ink = np.where(mask & ~part.mask, 0, ink)
+        digits.append((_centred(_fitted(own_ink, part)), part.scaled(scale)))
+    return digits
 
 
-def _ink(grey: Grey) -> Grey:
-    """How far each pixel stands out from the paper around it; the ink may be darker or lighter."""
-    grey = ndimage.gaussian_filter(grey, max(grey.shape) / 250)  # against the noise of a camera
-    if _is_ink_light(grey):
-        grey = 1 - grey
-    # A closing fills every dark place narrower than its window with the paper around it; beyond the
-    # border the paper continues as it is there.
-    window = max(3, min(grey.shape) // 3)
-    closed: Grey = ndimage.grey_closing(np.pad(grey, window, mode="edge"), size=(window, window))
-    return closed[window:-window, window:-window] - grey
+def _enlarged(image: Grey) -> Grey:
+    """A small image, its longer side brought to about 160 pixels; others as they are."""
+    factor = round(SMALL / max(image.shape))
+    if factor < 2:
+        return image
+    size = (factor * image.shape[1], factor * image.shape[0])
+    layers = np.moveaxis(np.atleast_3d(image), 2, 0).astype(np.float32)
+    large = [
+        np.asarray(Image.fromarray(layer).resize(size, Image.Resampling.BICUBIC))
+        for layer in layers
+    ]
+    values = np.stack(large, axis=-1).clip(0, 1).astype(np.float64)
+    return values[..., 0] if image.ndim == 2 else values
 
 
-def _is_ink_light(grey: Grey) -> bool:
-    # The border shows paper: a quadratic surface through its pixels follows slanting light and dark
-    # corners. Few pixels are ink, but they differ much from that surface, so cubes are added up.
-    rows, columns = np.indices(grey.shape)
-    y, x = rows / grey.shape[0] - 0.5, columns / grey.shape[1] - 0.5
-    border = np.maximum(np.abs(y), np.abs(x)) > 0.42
-    terms = np.stack([np.ones(grey.shape), y, x, y**2, x * y, x**2], axis=-1)
-    surface, *_ = np.linalg.lstsq(terms[border], grey[border], rcond=None)
-    return float(((grey - terms @ surface) ** 3).sum()) > 0
+def _surroundings(colours: Grey, part: Box) -> Grey:
+    margin = part.height // 6
+    rows = slice(max(0, part.top - margin), part.bottom + margin)
+    columns = slice(max(0, part.left - margin), part.right + margin)
+    return colours[rows, columns]
 
 
-def _separability(ink: Grey, mask: npt.NDArray[np.bool_]) -> float:
-    """How clearly ink and paper are two groups, by Otsu's ratio.
-
-    It is 1 for two values only, and 0.64 for normal noise cut in half.
-    """
-    share = mask.mean()
-    return float(share * (1 - share) * (ink[mask].mean() - ink[~mask].mean()) ** 2 / ink.var())
-
-
-def _digit_only(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The mask without specks, and without what touches the border if something else does not.
-
-    A shadow or dark corners touch the border.
-    """
-    labelled, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    sizes = np.bincount(labelled.ravel(), minlength=count + 1)
-    sizes[0] = 0
-    border = np.concatenate([labelled[0], labelled[-1], labelled[:, 0], labelled[:, -1]])
-    inside = np.where(np.isin(np.arange(count + 1), border), 0, sizes)
-    if inside.max() >= 0.1 * sizes.max():
-        sizes = inside
-    return np.isin(labelled, np.flatnonzero(sizes > 0.1 * sizes.max()))
-
-
-def _fitted(ink: Grey, mask: npt.NDArray[np.bool_]) -> Grey:
-    """The ink with a pen as thick as MNIST's, scaled to fit 20×20 pixels, 0..1."""
-    longer = max(mask.shape)
-    pen = mask.sum() / max(1, skeletonize(mask).sum())
-    missing = round((PEN * longer - pen) / 2)
-    ink = ink / np.median(ink[mask])
+def _fitted(ink: Grey, part: Part) -> Grey:
+    """A digit's ink with a pen about as thick as MNIST's, scaled to fit 20×20 pixels, 0..1."""
+    margin = max(part.height, part.width) // 8 + 1
+    box = part.grown(margin)
+    ink, mask = np.pad(ink, margin)[box], np.pad(part.mask, margin)[box]
+    ink = np.where(_grown(mask, margin / 2), ink, 0)
+    ink = _as_large(ink / ink.max(), LARGE / max(part.height, part.width))
+    ink = ndimage.gaussian_filter(ink, BLUR)
+    ink /= ink.max()
+    # Strokes that run into each other: each is darkest in its middle.
+    darkest = ndimage.gaussian_filter(ndimage.maximum_filter(ink, round(NEARBY)), NEARBY / 2)
+    ink = ((ink / np.maximum(darkest, FADED) - PALE) / (FULL - PALE)).clip(0, 1)
+    mask = ink > 0.5
+    missing = (PEN * LARGE - mask.sum() / max(1, skeletonize(mask).sum())) / 2
     if missing > 0:
-        ink = ndimage.grey_dilation(np.pad(ink, missing), footprint=_disk(missing))
-        longer += 2 * missing
-    height, width = (max(1, round(20 * side / max(ink.shape))) for side in ink.shape)
-    image = Image.fromarray(ink.clip(0, 1).astype(np.float32))
-    scaled = image.resize((width, height), Image.Resampling.BILINEAR)
+        radius = round(missing)
+        ink = ndimage.grey_dilation(np.pad(ink, radius), footprint=_disk(radius))
+    ink = ink[Part(ink > 0.1).grown(0)]
+    return _as_large(ink, 20 / max(ink.shape))
+
+
+def _grown(mask: Mask, by: float) -> Mask:
+    return np.asarray(ndimage.distance_transform_edt(~mask) <= by)
+
+
+def _as_large(image: Grey, factor: float) -> Grey:
+    height, width = (max(1, round(factor * side)) for side in image.shape)
+    scaled = Image.fromarray(image.astype(np.float32)).resize(
+        (width, height), Image.Resampling.BILINEAR
+    )
     return np.asarray(scaled, dtype=np.float64).clip(0, 1)
 
 
-def _disk(radius: int) -> npt.NDArray[np.bool_]:
+def _disk(radius: int) -> Mask:
     y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
     return np.asarray(x**2 + y**2 <= radius**2)
 

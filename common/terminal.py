@@ -111,8 +111,15 @@ def _print(content: str | Table) -> None:
 
 
 def say(text: str = "") -> None:
-    """Prints a sentence, broken between words where the line ends."""
-    _print(text)
+    """Prints sentences, broken between words where the line ends.
+
+    A line that starts with `python` is a command to be copied: it stays whole.
+    """
+    for line in text.split("\n"):
+        if line.startswith("python "):
+            print(line, flush=True)
+        else:
+            _print(line)
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

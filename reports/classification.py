@@ -19,10 +19,13 @@ from common.figures import (
     save_figure,
     use_log_scale,
 )
+from common.labels import drawable
 from common.metrics import confusion_matrix, misclassified
 from common.rows import Row
 
 GALLERY = 20
+CLASSES_SHOWN = 30  # in the confusion matrix: with more its numbers could not be read
+LONGEST_NAME = 20  # of a class, in letters
 
 
 def learning_curves(history: Sequence[Row], path: Path, *, title: str, unseen: str) -> None:
@@ -65,7 +68,10 @@ def mistakes_figure(
         return
     captions = []
     for place in range(min(GALLERY, len(wrong))):
-        answer, truth = names[int(predicted[place])], names[int(labels[wrong[place]])]
+        answer, truth = (
+            drawable(names[int(label)], LONGEST_NAME)
+            for label in (predicted[place], labels[wrong[place]])
+        )
         captions.append(f"{answer}, {confidence(float(confidences[place]))}\nreally: {truth}")
     which = f"All {len(wrong)} mistakes"
     if len(wrong) > GALLERY:
@@ -80,11 +86,21 @@ def mistakes_figure(
 
 
 def confusion_figure(counts: Tensor, names: Sequence[str], path: Path) -> None:
-    """Saves a confusion matrix (classes×classes, rows = truth) with its counts in the cells."""
-    side = 1.8 + 0.55 * len(names)
-    title = "Which class is taken for which: the diagonal is right"
-    figure, (axes,) = new_figure(title, width=side + 0.8, height=side)
+    """Saves a confusion matrix (classes×classes, rows = truth) with its counts in the cells.
+
+    Of more than 30 classes it shows those most often mistaken.
+    """
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    title = "Which class is taken for which: the diagonal is right"
+    if len(names) > CLASSES_SHOWN:
+        mistaken = counts.sum(0) + counts.sum(1) - 2 * counts.diag()
+        shown = mistaken.topk(CLASSES_SHOWN).indices.sort().values
+        counts, shares = counts[shown][:, shown], shares[shown][:, shown]
+        names = [names[int(label)] for label in shown]
+        title += f"; the {CLASSES_SHOWN} classes most often mistaken"
+    names = [drawable(name, LONGEST_NAME) for name in names]
+    side = 1.8 + 0.55 * len(names)
+    figure, (axes,) = new_figure(title, width=side + 0.8, height=side)
     drawn = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     for row in range(len(names)):
         for column in range(len(names)):

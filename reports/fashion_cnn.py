@@ -15,9 +15,10 @@ from torchvision.datasets import FashionMNIST
 
 from common.bounds import above, at_least, at_most, below, exactly
 from common.claims import Claim
-from common.data import LabelledImages
 from common.figures import image_grid
+from common.labels import drawable
 from common.metrics import confusion_matrix
+from common.own_images import CLASSES, ClassImages, save_names
 from common.runs import Run
 from common.terminal import print_table, say
 from reports.classification import (
@@ -27,8 +28,11 @@ from reports.classification import (
     mistakes_figure,
     right_and_confused,
 )
+from reports.own_images import predict_command
 
 NAMES = FashionMNIST.classes
+CLASSES_SHOWN = 50
+Pairs = Sequence[tuple[int, int, int]]  # of classes: (how often confused, class, class)
 PULLOVER, COAT, SANDAL, SNEAKER, BAG = (
     NAMES.index(name) for name in ("Pullover", "Coat", "Sandal", "Sneaker", "Bag")
 )
@@ -87,17 +91,28 @@ CLAIMS = (
 )  # fmt: skip
 
 
-def classes(run: Run, training: LabelledImages) -> None:
-    """Saves the first training image of each of the ten classes, under its name."""
+def classes(run: Run, clothes: ClassImages) -> None:
+    """Saves the first training image of each class, under its name; and names that are the user's.
+
+    Of many classes it shows the first 50.
+    """
+    training, source = clothes.training, "Fashion-MNIST"
+    if run.options.train_folder:
+        source = drawable(run.options.train_folder.name)
+        save_names(run.file(CLASSES), clothes.names)
+        say(
+            f"{len(training):,} images to train on, {len(clothes.unseen):,} for validation; "
+            f"{len(clothes.names)} classes: {', '.join(clothes.names)}."
+        )
     labels = training.labels.tolist()
-    present = sorted(set(labels))
+    present = sorted(set(labels))[:CLASSES_SHOWN]
     firsts = [labels.index(label) for label in present]
     image_grid(
         training.images[firsts],
         run.file("classes.png"),
-        title="Fashion-MNIST: what an image of each class looks like",
+        title=f"{source}: what an image of each class looks like",
         columns=5,
-        captions=[NAMES[label] for label in present],
+        captions=[drawable(clothes.names[label]) for label in present],
     )
 
 
@@ -165,18 +180,29 @@ def training(run: Run) -> None:
         }
 
 
-def mistakes(run: Run, validation: LabelledImages, logits: Tensor) -> str:
+def mistakes(run: Run, clothes: ClassImages, logits: Tensor) -> str:
     """Draws the mistakes and prints the pairs confused most; returns the closing sentences."""
-    labels = validation.labels
-    mistakes_figure(validation.images, labels, logits, NAMES, run.file("misclassified.png"))
-    counts = confusion_matrix(labels, logits.argmax(1), len(NAMES))
-    confusion_figure(counts, NAMES, run.file("confusion_matrix.png"))
+    labels, names = clothes.unseen.labels, clothes.names
+    mistakes_figure(clothes.unseen.images, labels, logits, names, run.file("misclassified.png"))
+    counts = confusion_matrix(labels, logits.argmax(1), len(names))
+    confusion_figure(counts, names, run.file("confusion_matrix.png"))
     pairs = confused_pairs(counts)
-    rows = [[NAMES[a], NAMES[b], int(counts[a, b]), int(counts[b, a])] for _, a, b in pairs[:8]]
+    rows = [[names[a], names[b], int(counts[a, b]), int(counts[b, a])] for _, a, b in pairs[:8]]
     print_table(
         "The pairs of classes most often confused",
         ["class A", "class B", "A taken for B", "B taken for A"], rows,
     )  # fmt: skip
+    ending = f"{right_and_confused(labels, logits, names)} Open misclassified.png."
+    if not run.options.train_folder:
+        pairs_of_the_document(run, counts, pairs)
+        ending += " Next: python fashion_cnn.py --compare, which trains the networks the document"
+        ending += " proposes."
+    command = predict_command(run, "my_image.jpg", run.file("model.pt"))
+    return f"{ending}\nOr take a photograph of your own, and run\n{command}"
+
+
+def pairs_of_the_document(run: Run, counts: Tensor, pairs: Pairs) -> None:
+    """Measures the pairs of classes of which the document speaks, from the confusion matrix."""
     run.metrics |= {
         "rank_sandal_sneaker": place(pairs, SANDAL, SNEAKER),
         "rank_pullover_coat": place(pairs, PULLOVER, COAT),
@@ -190,13 +216,6 @@ def mistakes(run: Run, validation: LabelledImages, logits: Tensor) -> str:
         f"{int(counts[SANDAL, SNEAKER] + counts[SNEAKER, SANDAL])} times. Sneakers taken for a "
         f"bag, as on the document's first picture: {int(counts[SNEAKER, BAG])}."
     )
-    return (
-        f"{right_and_confused(labels, logits, NAMES)} Open misclassified.png. "
-        "Next: python fashion_cnn.py --compare, which trains the networks the document proposes."
-    )
-
-
-Pairs = Sequence[tuple[int, int, int]]  # of classes: (how often confused, class, class)
 
 
 def place(pairs: Pairs, one: int, other: int) -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
@@ -36,11 +34,10 @@ from reports.classification import (
     mistakes_figure,
     right_and_confused,
 )
+from reports.own_images import predict_command
 
 DIGITS = [str(digit) for digit in range(10)]
 MISTAKES_SHOWN = 10
-PAIRS_IN_A_ROW = 3  # of own images: the original, and what the network saw
-LONGEST_NAME = 28  # of a file, in letters: a longer one would run into the next title
 
 # The options of the document's run, and of the runs that test its other statements.
 DOCUMENT = {
@@ -234,7 +231,7 @@ def mistakes(run: Run, test: LabelledImages, logits: Tensor) -> str:
     return (
         f"{right_and_confused(test.labels, logits, DIGITS)} Open errors.png.\n"
         f"Next, write a digit on paper, take a photo of it, and run\n"
-        f"{predict_command(run.file('mnist.pth'))}"
+        f"{predict_command(run, 'my_digit.jpg', run.file('mnist.pth'))}"
     )
 
 
@@ -258,14 +255,6 @@ def saved_network(run: Run, labels: Tensor, logits: Tensor) -> None:
     }
 
 
-def predict_command(weights: Path) -> str:
-    """The command that reads an image with this network, which is the newest of a finished run."""
-    command = ["python", "mnist_mlp.py", "--predict", "my_digit.jpg"]
-    if weights.parent.parent != Path("runs/mnist_mlp"):
-        command += ["--weights", str(weights)]
-    return shlex.join(command)
-
-
 def order(run: Run, name: str, labels: Tensor, logits: Tensor) -> None:
     """Prints what a network classifies after one epoch on images in this order."""
     share = accuracy(logits, labels)
@@ -279,58 +268,3 @@ def order(run: Run, name: str, labels: Tensor, logits: Tensor) -> None:
         f"One epoch {meant[name]}: {share:.1%} of the test images are classified correctly; "
         f"{nines:.0%} of all test images are classified as 9."
     )
-
-
-def own_images(
-    run: Run, paths: Sequence[Path], originals: Sequence[Tensor], digits: Tensor, logits: Tensor
-) -> str:
-    """Prints the three likeliest digits for each image; returns the closing sentence.
-
-    Saves each image beside what the network saw: `originals` are grey (H×W, 0..1), `digits`
-    N×1×28×28.
-    """
-    likely = logits.double().softmax(1).topk(3)  # float32 rounds 0.99999999 to 1
-    rows, answers = [], []
-    for number, path in enumerate(paths):
-        row: list[str] = [str(path)]
-        for digit, share in zip(likely.indices[number], likely.values[number], strict=True):
-            row += [str(int(digit)), confidence(float(share))]
-        rows.append(row)
-        answers.append(f"{row[1]}, {row[2]}")
-        pixels = (digits[number, 0] * 255).round().byte().numpy()
-        Image.fromarray(pixels).save(run.file(f"seen-{number + 1}-{path.stem}.png"))
-    print_table(
-        "The three likeliest digits, each with its probability",
-        ["image", "first", "", "second", "", "third", ""], rows,
-    )  # fmt: skip
-    own_images_figure(paths, originals, digits, answers, run.file("seen.png"))
-    for number, digit in enumerate(likely.indices[:, 0].tolist(), 1):
-        run.metrics[f"prediction_{number}"] = int(digit)
-    return "Open seen.png: each of your images, and beside it what the network saw of it."
-
-
-def own_images_figure(
-    paths: Sequence[Path],
-    originals: Sequence[Tensor],
-    digits: Tensor,
-    answers: Sequence[str],
-    path: Path,
-) -> None:
-    """Saves each image beside its 28×28 pixels, under its name and the answer."""
-    across = min(PAIRS_IN_A_ROW, len(paths))
-    rows = -(-len(paths) // across)
-    title = "Your image, and what the network saw"
-    figure, panels = new_figure(title, rows, 2 * across, width=2.4, height=2.7)
-    for panel in panels[2 * len(paths) :]:
-        panel.set_axis_off()
-    for panel in panels:
-        panel.set_xticks([])
-        panel.set_yticks([])
-    for number, name in enumerate(paths):
-        left, right = panels[2 * number : 2 * number + 2]
-        left.imshow(originals[number].numpy(), cmap="gray", vmin=0, vmax=1)
-        shown = name.name if len(name.name) <= LONGEST_NAME else f"…{name.name[-LONGEST_NAME:]}"
-        left.set_title(shown, fontsize=9)
-        right.imshow(digits[number, 0].numpy(), cmap="gray", vmin=0, vmax=1)
-        right.set_title(f"read as {answers[number]}", fontsize=9)
-    save_figure(figure, path)

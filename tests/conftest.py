@@ -11,7 +11,8 @@ import os
 # for each other are many times slower on a busy machine. Before torch is imported.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,3 +136,26 @@ def first_training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Training]:
         return found[0]
 
     return run
+
+
+@dataclass
+class Peak:
+    """The most memory that was used within a `with peak_memory()`, beside what there was before."""
+
+    megabytes: float = 0.0
+
+
+@contextmanager
+def peak_memory() -> Iterator[Peak]:
+    """Measures the memory of this process; skips the test where the system (not Linux) does not."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the peak of a process's memory is measured on Linux only")
+
+    def kilobytes(name: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on
+    before, peak = kilobytes("VmRSS"), Peak()
+    yield peak
+    peak.megabytes = (kilobytes("VmHWM") - before) / 1024

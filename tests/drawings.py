@@ -1,4 +1,5 @@
-"""Digits that are not MNIST's: printed ones, pen strokes drawn with Pillow, and bad photographs."""
+"""Digits that are not MNIST's: printed ones, pen strokes drawn with Pillow, bad photographs; and
+garments before many backgrounds."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 Grey = npt.NDArray[np.float64]
 Points = list[tuple[float, float]]
+Colour = tuple[int, int, int]
 
 FONTS = (
     "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSerif", "STIXGeneral", "cmss10",
@@ -84,3 +86,61 @@ def photographs(image: Image.Image, random: np.random.Generator) -> dict[str, Gr
             slanting * (1 - 0.75 * paper) + random.normal(0, 0.06, paper.shape), 0, 1
         ),
     }
+
+
+def thin_digit(digit: int, side: int) -> Image.Image:
+    """A digit, black on white, side×side pixels, in strokes one pixel wide."""
+    image = Image.new("L", (side, side), 255)
+    draw = ImageDraw.Draw(image)
+    for stroke in STROKES[digit]:
+        draw.line([((0.15 + 0.7 * x) * side, (0.1 + 0.8 * y) * side) for x, y in stroke], fill=0)
+    return image
+
+
+def cropped(image: Image.Image) -> Image.Image:
+    """A drawing black on white, cut so that its ink reaches all four edges."""
+    ink = np.asarray(image) < 128
+    rows, columns = (np.flatnonzero(ink.any(axis)) for axis in (1, 0))
+    return image.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
+
+
+def in_colours(image: Image.Image, ink: Colour, paper: Colour) -> Grey:
+    """A drawing black on white in two colours (red, green and blue, 0..255): H×W×3, 0..1."""
+    share = np.asarray(image, dtype=np.float64)[..., None] / 255
+    return (share * np.array(paper) + (1 - share) * np.array(ink)) / 255
+
+
+BACKGROUNDS = ("white", "black", "a grey wall in slanting light", "wood", "grass")
+
+
+def background(name: str, side: int, random: np.random.Generator) -> Grey:
+    """What a garment may lie on: side×side×3, 0..1."""
+    rows, columns = np.indices((side, side)) / side
+    flat = {"white": (0.96, 0.96, 0.95), "black": (0.04, 0.04, 0.05)}
+    if name in flat:
+        return np.full((side, side, 3), flat[name]) + random.normal(0, 0.01, (side, side, 1))
+    if name == "wood":
+        grain = 0.05 * np.sin(40 * columns + 3 * np.sin(4 * rows))[..., None]
+        return np.array([0.72, 0.5, 0.3]) + grain + random.normal(0, 0.015, (side, side, 1))
+    if name == "grass":
+        return np.array([0.2, 0.45, 0.12]) + random.normal(0, 0.05, (side, side, 1))
+    light = (0.75 + 0.2 * columns - 0.1 * rows)[..., None] * np.ones(3)
+    return np.asarray(light + random.normal(0, 0.015, (side, side, 1)))
+
+
+def photographed(garment: Grey, name: str, random: np.random.Generator, side: int = 220) -> Grey:
+    """An image of Fashion-MNIST (28×28, 0..1) enlarged, in its true brightness, before something.
+
+    Fashion-MNIST's images are negatives. Side×side×3, 0..1, with a margin around the garment.
+    """
+    size = int(0.7 * side)
+    large = Image.fromarray((garment * 255).astype(np.uint8)).resize(
+        (size, size), Image.Resampling.BICUBIC
+    )
+    values = np.asarray(large, dtype=np.float64)[..., None] / 255
+    cover = np.clip((values - 0.03) / 0.07, 0, 1)  # what is black in the negative is not garment
+    photograph = background(name, side, random)
+    top, left = (int(place) for place in random.integers(side // 20, side // 4, 2))
+    part = photograph[top : top + size, left : left + size]
+    part[:] = cover * (1 - values) + (1 - cover) * part
+    return photograph.clip(0, 1)

@@ -8,29 +8,34 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from common.claims import judge
-from common.data import LabelledImages
-from common.layers import count_parameters
+from common.cli import PROJECT
+from common.data import LabelledImages, load_images
+from common.garments import read_garment
+from common.layers import count_parameters, count_views, measured_sides
 from fashion_cnn import (
     EXPERIMENTS,
     ClothesCNN,
     Experiment,
-    count_views,
+    block,
     folder_name,
+    load_network,
     look_inside,
     main,
-    measured_sides,
     sides_by_formula,
 )
 from reports.classification import confused_pairs
-from reports.fashion_cnn import CLAIMS, place, ratio_to_mean
+from reports.fashion_cnn import CLAIMS, NAMES, place, ratio_to_mean
 from reports.fashion_cnn_compare import comparison, epochs_to_reach
 from reports.fashion_cnn_layers import edge_mean, mosaic, padding
 from tests.conftest import Call, make_run, numbers, read_summary
+from tests.drawings import photographed
 
 SMALL = ("--limit", 600, "--epochs", 2)
 FIGURES = {
@@ -56,7 +61,8 @@ def test_the_formulas_give_the_real_sizes(experiment: Experiment) -> None:
     if not experiment.padded:
         sides = {5: [24, 12, 8, 4], 3: [26, 13, 11, 5]}[experiment.kernel_size]
     model = ClothesCNN(experiment)
-    assert sides_by_formula(experiment) == measured_sides(model) == sides
+    assert sides_by_formula(experiment) == sides
+    assert measured_sides([model.block1, model.block2]) == sides
     assert model.classify.in_features == 32 * sides[-1] ** 2
     assert model(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
 
@@ -64,14 +70,18 @@ def test_the_formulas_give_the_real_sizes(experiment: Experiment) -> None:
 def test_a_wrong_formula_would_be_noticed() -> None:
     model = ClothesCNN(Experiment())
     model.block1[0] = nn.Conv2d(1, 16, 5, padding=2, stride=2)
-    assert measured_sides(model) != sides_by_formula(Experiment())
+    assert measured_sides([model.block1, model.block2]) != sides_by_formula(Experiment())
+
+
+def views_of(experiment: Experiment) -> tuple[Tensor, Tensor]:
+    return count_views(block(1, 1, experiment), block(1, 1, experiment))
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize(("padded", "starts"), [(True, range(-2, 26)), (False, range(24))])
 def test_views_counted_by_hand(padded: bool, starts: range, batch_norm: bool) -> None:
     """Along one side a 5×5 window sees five pixels; the last layer's windows see 16, 4 apart."""
-    first, last = count_views(Experiment(padded=padded, batch_norm=batch_norm))
+    first, last = views_of(Experiment(padded=padded, batch_norm=batch_norm))
 
     def seen(starts: range, length: int) -> Tensor:
         windows = [[start <= pixel < start + length for pixel in range(28)] for start in starts]
@@ -86,7 +96,7 @@ def test_padding_that_did_nothing_would_be_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reports.fashion_cnn_layers.padding_figure", lambda *_: None)
-    padded, unpadded = count_views(Experiment()), count_views(Experiment(padded=False))
+    padded, unpadded = views_of(Experiment()), views_of(Experiment(padded=False))
     assert edge_mean(padded[0]) == (4 * 9 + 8 * 12 + 4 * 24 * 15) / 108
     assert edge_mean(unpadded[0]) == (4 * 1 + 8 * (2 + 3 + 4) + 4 * 20 * 5) / 108
     (claim,) = [claim for claim in CLAIMS if claim.id == "3.1d"]
@@ -191,6 +201,95 @@ def test_a_run_ends_with_what_the_learner_came_for(
     assert "Open misclassified.png" in " ".join(ending.split())
     changes = {"cost_change", "accuracy_change"}
     assert not changes & set(numbers(tmp_path)), "one epoch shows no change"
+
+
+# Your own images
+
+
+def write_clothes(folder: Path, split: str, count: int) -> None:
+    """The first images of Fashion-MNIST in two folders, enlarged and in colour: Hosen, shoes."""
+    images = load_images("FashionMNIST", split, PROJECT / "data", 1200)
+    for label, name in ((1, "Hosen"), (7, "shoes")):
+        (folder / name).mkdir(parents=True)
+        for number in (images.labels == label).nonzero().flatten().tolist()[:count]:
+            image = Image.fromarray(images.images[number, 0].numpy()).convert("RGB")
+            image.resize((56, 56)).save(folder / name / f"{number}.png")
+
+
+def test_your_own_folders(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two classes are trained and tested, with their names; then --predict knows them too."""
+    monkeypatch.chdir(tmp_path)
+    write_clothes(tmp_path / "mine", "train", 60)
+    write_clothes(tmp_path / "theirs", "test", 20)
+    (tmp_path / "mine" / "shoes" / "list.txt").write_text("no image")
+    shown: dict[str, list[str]] = {}
+    monkeypatch.setattr(
+        "reports.fashion_cnn.confusion_figure",
+        lambda counts, names, path: shown.update(confusion=list(names)),
+    )
+    monkeypatch.setattr(
+        "reports.fashion_cnn.image_grid",
+        lambda *_, captions, **__: shown.update(classes=list(captions)),
+    )
+    options = ("--train-folder", "mine", "--test-folder", "theirs", "--batch-size", 10)
+    code, out, err = call(main, *options, "--epochs", 8, "--out-dir", "run")
+    assert (code, err) == (0, "")
+    words = " ".join(out.split())
+    assert shown == {"confusion": ["Hosen", "shoes"], "classes": ["Hosen", "shoes"]}
+    assert "120 images to train on, 40 for validation; 2 classes: Hosen, shoes." in words
+    assert "list.txt is not an image" in words
+    assert numbers(Path("run"))["val_accuracy"] > 0.9, "chance is 0.5"
+    assert "rank_sandal_sneaker" not in numbers(Path("run"))
+    assert read_summary(Path("run"))["claims"] == []
+    command = f"python {PROJECT / 'fashion_cnn.py'} --predict my_image.jpg --weights run/model.pt"
+    assert command in out.splitlines(), "in one line, to be copied"
+    files = sorted((tmp_path / "theirs").rglob("*.png"))[18:22]
+    code, out, err = call(main, "--weights", "run/model.pt", "--out-dir", "seen", "--predict",
+                          *files)  # fmt: skip
+    assert (code, err) == (0, "")
+    found = numbers(Path("seen"))
+    assert [found[f"prediction_{number}"] for number in range(1, 5)] == [0, 0, 1, 1]
+    assert "Hosen" in out
+
+
+def test_your_own_photographs(
+    finished: Path, tmp_path: Path, call: Call
+) -> None:
+    """The answers are those of the network to what `read_garment` makes of the files."""
+    random = np.random.default_rng(0)
+    images = load_images("FashionMNIST", "test", PROJECT / "data", 2).images[:, 0] / 255
+    files = []
+    for number, (image, name) in enumerate(zip(images, ("white", "wood"), strict=True)):
+        photograph = photographed(image.double().numpy(), name, random)
+        files.append(tmp_path / f"{number}.png")
+        Image.fromarray((photograph * 255).astype(np.uint8)).save(files[-1])
+    (tmp_path / "text.jpg").write_text("text")
+    code, out, err = call(main, "--weights", finished / "model.pt", "--out-dir", tmp_path / "run",
+                          "--predict", *files, tmp_path / "text.jpg")  # fmt: skip
+    assert (code, err) == (0, "")
+    words = " ".join(out.split())
+    assert "text.jpg is not an image that can be read" in words
+    model = ClothesCNN(Experiment())
+    model.load_state_dict(torch.load(finished / "model.pt", weights_only=True))
+    seen = torch.stack([read_garment(file)[0].image for file in files])
+    with torch.inference_mode():
+        expected = model(seen).argmax(1).tolist()
+    found = numbers(tmp_path / "run")
+    assert [found["prediction_1"], found["prediction_2"]] == expected
+    assert NAMES[expected[0]] in words
+    assert (tmp_path / "run" / "seen.png").exists()
+
+
+@pytest.mark.parametrize("experiment", [*EXPERIMENTS.values(), Experiment(7), Experiment(3, True)],
+                         ids=str)  # fmt: skip
+def test_a_network_of_any_kind_is_loaded(experiment: Experiment, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = ClothesCNN(experiment, classes=3).eval()
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    images = torch.rand(2, 1, 28, 28)
+    assert torch.equal(load_network(tmp_path / "model.pt")(images), model(images))
 
 
 @pytest.mark.full
@@ -309,6 +408,13 @@ def test_the_kernels_before_training_are_those_it_started_with(tmp_path: Path) -
         (("--compare", "--no-padding"), "--compare trains all six"),
         (("--batchnorm",), "did you mean --batch-norm?"),
         (("--data-dir", "dta"), "'dta' is no folder"),
+        (("--weights", "model.pt"), "--weights names the network for --predict FILE"),
+        (("--test-folder", "mine"), "--test-folder belongs to --train-folder DIR"),
+        (("--train-folder", "nowhere"), "--train-folder nowhere is no folder that can be read"),
+        (("--train-folder", "a", "--predict", "b"), "give one of them"),
+        (("--train-folder", "a", "--compare"), "--compare trains all six on Fashion-MNIST"),
+        (("--predict", "b.jpg"), "no finished run in runs/fashion_cnn"),
+        (("--predict", "b.jpg", "--weights", "c.pt"), "c.pt cannot be read"),
     ],
 )
 def test_a_value_that_cannot_work_ends_in_one_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,17 @@ from torch import Tensor
 from common.cli import PROJECT
 from common.data import load_images
 from common.errors import UsageError
-from common.pictures import LARGEST, as_mnist_digit, read_image
-from tests.drawings import font_digit, pen_digit, photographs
+from common.image_files import LARGEST, read_image
+from common.pictures import as_mnist_digit, digits_in, read_digits
+from tests.conftest import peak_memory
+from tests.drawings import (
+    cropped,
+    font_digit,
+    in_colours,
+    pen_digit,
+    photographs,
+    thin_digit,
+)
 
 
 def check_form(digit: Tensor) -> None:
@@ -63,6 +73,90 @@ def test_the_pen_comes_out_as_thick_as_mnist_s(pen: int) -> None:
         taken = photographs(pen_digit(digit, random, pen=pen), random)
         inks.append(float(as_mnist_digit(taken["as drawn"]).gt(0.5).sum()))
     assert 70 < np.mean(inks) < 150
+
+
+@pytest.mark.parametrize("digit", range(10))
+@pytest.mark.parametrize("pen", [6, 14, 25])
+def test_ink_at_the_edge_stays_ink(digit: int, pen: int) -> None:
+    """A digit cut out closely, dark or light, is what it is on a larger paper."""
+    drawn = pen_digit(digit, np.random.default_rng(digit), pen=pen)
+    clean = as_mnist_digit(np.asarray(drawn) / 255)
+    close = np.asarray(cropped(drawn)) / 255
+    for image in (close, 1 - close, 0.3 + 0.4 * close):
+        found = as_mnist_digit(image)
+        check_form(found)
+        assert likeness(found, clean) > 0.9
+
+
+@pytest.mark.parametrize("side", [28, 100, 450, 1000])
+def test_strokes_of_one_pixel_do_not_break(side: int, tmp_path: Path) -> None:
+    for digit in (0, 2, 4, 8):
+        thin_digit(digit, side).save(tmp_path / "thin.png")
+        (own,) = read_digits(tmp_path / "thin.png")
+        clean = as_mnist_digit(np.asarray(thin_digit(digit, 100)) / 255)
+        assert likeness(own.image, clean) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("ink", "paper"),
+    [((200, 0, 0), (0, 102, 0)), ((0, 90, 180), (190, 60, 0)), ((255, 220, 0), (255, 255, 255))],
+)
+def test_colours_of_equal_brightness(
+    ink: tuple[int, int, int], paper: tuple[int, int, int]
+) -> None:
+    for digit in (0, 3, 7):
+        drawn = pen_digit(digit, np.random.default_rng(0))
+        clean = as_mnist_digit(np.asarray(drawn) / 255)
+        for image in (in_colours(drawn, ink, paper), in_colours(drawn, paper, ink)):
+            assert likeness(as_mnist_digit(image), clean) > 0.9
+
+
+def test_a_small_image_is_enlarged() -> None:
+    for digit in range(10):
+        drawn = pen_digit(digit, np.random.default_rng(digit), pen=20)
+        clean = as_mnist_digit(np.asarray(drawn) / 255)
+        small = np.asarray(cropped(drawn).resize((9, 12))) / 255
+        assert likeness(as_mnist_digit(small), clean) > 0.7
+
+
+def test_each_of_several_digits_comes_out_in_reading_order(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    lines = []
+    for line in ((2, 0, 5), (7, 8, 1)):
+        lines.append(np.hstack([np.asarray(pen_digit(digit, random)) for digit in line]))
+    page = np.vstack(lines)
+    random = np.random.default_rng(0)
+    alone = [
+        as_mnist_digit(np.asarray(pen_digit(digit, random)) / 255) for digit in (2, 0, 5, 7, 8, 1)
+    ]
+    found = [image for image, _ in digits_in(page / 255)]
+    assert len(found) == 6
+    assert all(likeness(one, other) > 0.85 for one, other in zip(found, alone, strict=True))
+    Image.fromarray(page).save(tmp_path / "page.png")
+    own = read_digits(tmp_path / "page.png")
+    assert [one.name for one in own] == [f"page.png, digit {number}" for number in range(1, 7)]
+    assert own[0].original.shape[0] < page.shape[0] / 2, "only this digit's part of the image"
+    assert {one.note for one in own} == {""}
+
+
+def test_a_digit_of_several_strokes_is_one_and_specks_are_none() -> None:
+    image = np.ones((200, 200))
+    image[30:40, 60:140] = 0  # the bar of a five, apart from the rest
+    image[45:100, 60:72] = 0
+    image[100:112, 60:130] = 0
+    image[112:170, 120:132] = 0
+    image[20:23, 10:13] = 0
+    image[180:183, 180:183] = 0
+    assert len(digits_in(image)) == 1
+
+
+def test_digits_that_touch_are_pointed_out(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    pair = [cropped(pen_digit(digit, random)).resize((110, 160)) for digit in (5, 3)]
+    page = np.hstack([np.asarray(digit) for digit in pair])
+    Image.fromarray(np.pad(page, 30, constant_values=255)).save(tmp_path / "touch.png")
+    notes = [own.note for own in read_digits(tmp_path / "touch.png")]
+    assert notes == ["several digits that touch?"]
 
 
 def test_sizes_and_shapes() -> None:
@@ -156,8 +250,50 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         "empty.png": "not an image that can be read",
         "half.png": "not an image that can be read",
         "huge.png": "at most 50,000,000 are read",
-        ".": "not an image that can be read",
+        ".": "cannot be read (Is a directory)",
+        "x" * 300: "cannot be read (File name too long)",
     }.items():
-        with pytest.raises(UsageError, match=words) as error:
+        with pytest.raises(UsageError, match=re.escape(words)) as error:
             read_image(tmp_path / name)
         assert str(tmp_path / name) in str(error.value)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "RGBA"])
+def test_a_large_image_needs_little_memory(mode: str, tmp_path: Path) -> None:
+    """49 megapixels; beside 330 MB of Python, torch and matplotlib."""
+    image = Image.new(mode, (7000, 7000), 65535 if mode == "I;16" else (255, 255, 255, 255))
+    image.paste(0 if mode == "I;16" else (0, 0, 0, 255), (3000, 1000, 4000, 6000))
+    image.save(tmp_path / "large.tif", compression="tiff_adobe_deflate")
+    del image
+    with peak_memory() as peak:
+        colours = read_image(tmp_path / "large.tif")
+    assert peak.megabytes < 300
+    assert colours.shape == (292, 292, 3)
+    assert (colours[146, 146].tolist(), colours[0, 0].tolist()) == ([0] * 3, [1] * 3)
+
+
+def test_pillow_s_warnings_do_not_stand_before_the_one_line(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A picture of 20 million pixels, a palette with transparent entries, a damaged TIFF header."""
+    Image.new("1", (10_000, 9_000)).save(tmp_path / "huge.png")
+    palette = font_digit(4, "DejaVuSans").quantize(4)
+    palette.save(tmp_path / "palette.png", transparency=b"\x00\xff\x10\xff")
+    font_digit(4, "DejaVuSans").save(tmp_path / "whole.tif")
+    content = bytearray((tmp_path / "whole.tif").read_bytes())
+    place = int.from_bytes(content[4:8], "little") + 2 + 4
+    content[place : place + 4] = b"\xff\xff\xff\x7f"
+    (tmp_path / "header.tif").write_bytes(content)
+    for name in ("huge.png", "palette.png", "header.tif"):
+        try:
+            read_image(tmp_path / name)
+        except UsageError as error:
+            assert "\n" not in str(error)
+    assert not [str(warning.message) for warning in recwarn]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_photograph_of_an_iphone_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(UsageError, match="save it as JPEG first"):
+        read_image(tmp_path / "IMG_1.HEIC")

@@ -1,0 +1,48 @@
+"""Names that a learner chose, of files and classes, in a form that a terminal and a figure show."""
+
+from __future__ import annotations
+
+import functools
+
+from matplotlib.font_manager import FontProperties, findfont, fontManager
+from matplotlib.ft2font import FT2Font
+
+# Fonts with Chinese, Japanese or Korean characters, as systems bring them.
+ASIAN_FONTS = (
+    "PingFang SC", "Hiragino Sans GB", "Heiti TC", "Microsoft YaHei", "SimHei", "Yu Gothic",
+    "Malgun Gothic", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC",
+    "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Arial Unicode MS",
+)  # fmt: skip
+
+
+def one_line(name: str) -> str:
+    """The name with `?` for each character that no terminal prints, such as the end of a line."""
+    return "".join(character if character.isprintable() else "?" for character in name)
+
+
+def shortened(name: str, longest: int) -> str:
+    """The beginning and the end of a name that has more than `longest` characters."""
+    if len(name) <= longest:
+        return name
+    end = longest // 2
+    return f"{name[: longest - end - 1]}…{name[-end:]}"
+
+
+def drawable(name: str, longest: int = 28) -> str:
+    """The name as matplotlib draws it: one short line, no formula, `?` where no font has a glyph."""
+    known = _characters_with_glyphs()
+    drawn = "".join(character if ord(character) in known else "?" for character in one_line(name))
+    return shortened(drawn, longest).replace("$", r"\$")
+
+
+@functools.cache
+def font_families() -> list[str]:
+    """matplotlib's own font, and those of this machine that have the characters it lacks."""
+    installed = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *[name for name in ASIAN_FONTS if name in installed]]
+
+
+@functools.cache
+def _characters_with_glyphs() -> frozenset[int]:
+    fonts = [FT2Font(findfont(FontProperties(family=[name]))) for name in font_families()]
+    return frozenset().union(*(font.get_charmap() for font in fonts))

@@ -1,0 +1,199 @@
+"""A folder of the learner's own images, a subfolder for each class, instead of a data set."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from common.checkpoint import write_text
+from common.data import LabelledImages
+from common.errors import UsageError
+from common.image_files import Colours, OwnImage, own_image, read_image, say_left_out
+from common.labels import one_line
+from common.terminal import track
+
+SIDE = 28
+UNSEEN_SHARE = 5  # one image of so many is kept for the test where the script splits a folder
+MOST_CLASSES = 200  # a figure with more would be too large to look at
+CLASSES = "classes.json"
+
+
+@dataclass(frozen=True)
+class ClassImages:
+    """Images to train on, images to test on, and the names of their classes, by label."""
+
+    training: LabelledImages
+    unseen: LabelledImages
+    names: Sequence[str]
+
+    @property
+    def parts(self) -> tuple[LabelledImages, LabelledImages]:
+        """The images to train on and those to test on."""
+        return self.training, self.unseen
+
+
+def parse_own(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> argparse.Namespace:
+    """The options of a command line, with the flags for a learner's own folders and files.
+
+    Raises UsageError where one of these flags lacks another that it belongs to.
+    """
+    add = parser.add_argument_group("your own images").add_argument
+    add("--train-folder", type=Path, metavar="DIR",
+        help="train on your own images: a folder with a subfolder for each class")
+    add("--test-folder", type=Path, metavar="DIR",
+        help="test on these (default: every fifth image of --train-folder)")
+    add("--predict", type=Path, nargs="+", metavar="FILE", help="classify your own images")
+    add("--weights", type=Path, metavar="FILE",
+        help="the network for --predict (default: model.pt of the newest finished run)")
+    options = parser.parse_args(argv)
+    if options.weights and not options.predict:
+        raise UsageError("--weights names the network for --predict FILE")
+    if options.test_folder and not options.train_folder:
+        raise UsageError("--test-folder belongs to --train-folder DIR")
+    if options.predict and options.train_folder:
+        raise UsageError("--predict reads files and --train-folder trains; give one of them")
+    return options
+
+
+def load_own_classes(train: Path, test: Path | None, limit: int | None) -> ClassImages:
+    """The images of two folders (or of one) of classes, in an order mixed once, always alike.
+
+    Images of any size and colour become 28×28 grey pixels. Without a test folder every fifth image
+    of each class is kept for the test. `limit` takes so many of each part. A file that is no image
+    is named and left out. Raises UsageError for folders that cannot be used.
+    """
+    names = class_names("--train-folder", train)
+    training = _read_classes(train, names)
+    for label, name in enumerate(names):
+        if not (training.labels == label).any():
+            raise UsageError(f"{train / name}: there is no image that can be read")
+    if test is None:
+        training, unseen = _split(training, names, train)
+    else:
+        others = set(class_names("--test-folder", test)) - set(names)
+        if others:
+            raise UsageError(
+                f"--test-folder {test}: {', '.join(sorted(others))} is no class of {train}; its "
+                f"classes are {', '.join(names)}"
+            )
+        unseen = _read_classes(test, names)
+    count = limit or max(len(training), len(unseen))
+    return ClassImages(training.first(count), unseen.first(count), [*map(one_line, names)])
+
+
+def class_names(flag: str, folder: Path) -> list[str]:
+    """The names of the subfolders, sorted; UsageError, with the flag's name, if they are no classes.
+
+    Hidden subfolders are no classes.
+    """
+    try:
+        names = [path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{flag} {folder} is no folder that can be read ({reason})") from None
+    if not 2 <= len(names) <= MOST_CLASSES:
+        raise UsageError(
+            f"{flag} {folder} holds {len(names)} subfolders; a subfolder for each class is needed, "
+            f"2 to {MOST_CLASSES} of them"
+        )
+    return sorted(names)
+
+
+def as_network_sees(colours: Colours) -> Tensor:
+    """An image (H×W×3, 0..1) as 28×28 grey bytes (1×28×28), in its proportions, in the middle.
+
+    What is left over has the grey that most of the image's border has. An image of 28×28 grey
+    pixels stays as it is.
+    """
+    grey = Image.fromarray((colours * 255).round().astype(np.uint8)).convert("L")
+    values = np.asarray(grey)
+    border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+    factor = SIDE / max(grey.size)
+    size = (max(1, round(factor * grey.width)), max(1, round(factor * grey.height)))
+    field = Image.new("L", (SIDE, SIDE), round(float(np.median(border))))
+    scaled = grey if factor == 1 else grey.resize(size, Image.Resampling.BICUBIC)
+    field.paste(scaled, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
+    return torch.from_numpy(np.array(field)).unsqueeze(0)
+
+
+def read_own(path: Path) -> list[OwnImage]:
+    """An image file for a network trained on a folder of classes; UsageError like `read_image`."""
+    colours = read_image(path)
+    return [own_image(path.name, colours, as_network_sees(colours).float() / 255)]
+
+
+def save_names(path: Path, names: Sequence[str]) -> None:
+    """Writes the classes' names beside a network's weights, for `saved_names`."""
+    write_text(path, json.dumps(list(names), ensure_ascii=False) + "\n")
+
+
+def saved_names(weights: Path) -> list[str] | None:
+    """The names of the classes that a network was trained on; None if they are the data set's.
+
+    Raises UsageError for a damaged file of names.
+    """
+    path = weights.parent / CLASSES
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{path} is damaged: it names the classes of {weights.name}; train again")
+    return names
+
+
+def _read_classes(folder: Path, names: Sequence[str]) -> LabelledImages:
+    files = []
+    for label, name in enumerate(names):
+        for path in sorted((folder / name).rglob("*")):
+            if path.is_file() and path.name[0] != ".":
+                files.append((path, label))
+    images, labels, paths, refusals = [], [], [], []
+    for path, label in track(files, f"images of {folder} read"):
+        try:
+            images.append(as_network_sees(read_image(path)))
+        except UsageError as error:
+            refusals.append(str(error))
+            continue
+        labels.append(label)
+        paths.append(str(path))
+    if not images:
+        raise UsageError(f"{folder}: there is no image that can be read in {', '.join(names)}")
+    say_left_out(refusals)
+    # Sorted by class, the images of a batch would all be of one class.
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return _chosen(LabelledImages(torch.stack(images), torch.tensor(labels), paths), order)
+
+
+def _split(
+    images: LabelledImages, names: Sequence[str], folder: Path
+) -> tuple[LabelledImages, LabelledImages]:
+    """Every fifth image of each class, at least one, for the test; the rest to train on."""
+    unseen = torch.zeros(len(images), dtype=torch.bool)
+    for label, name in enumerate(names):
+        places = (images.labels == label).nonzero().flatten()
+        if len(places) < 2:
+            raise UsageError(
+                f"{folder / name} has {len(places)} image that can be read; at least two are "
+                "needed, one of them for the test"
+            )
+        unseen[places[::UNSEEN_SHARE]] = True
+    to_train_on, to_test_on = ((~unseen).nonzero().flatten(), unseen.nonzero().flatten())
+    return _chosen(images, to_train_on), _chosen(images, to_test_on)
+
+
+def _chosen(images: LabelledImages, places: Tensor) -> LabelledImages:
+    files = [images.files[place] for place in places.tolist()]
+    return LabelledImages(images.images[places], images.labels[places], files)
