@@ -39,7 +39,10 @@ def export_image_folder(folder: Path, splits: Mapping[str, LabelledImages]) -> N
             for path, image in track(missing, "images written"):
                 _write_png(path, image)
     except OSError as error:
-        raise RunError(f"{folder} cannot be written ({error.strerror or error})") from None
+        raise RunError(
+            f"{folder} cannot be written ({error.strerror or error}); "
+            "--source tensor needs no image files"
+        ) from None
 
 
 def _missing(folder: Path, splits: Mapping[str, LabelledImages]) -> Iterator[tuple[Path, Tensor]]:

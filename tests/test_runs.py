@@ -162,7 +162,10 @@ def test_overwrite_checks_everything_before_it_deletes_anything(tmp_path: Path) 
 def test_a_manifest_that_names_other_folders_deletes_nothing_there(tmp_path: Path) -> None:
     finished_run(tmp_path / "run")
     (tmp_path / "photo.png").write_bytes(b"mine")
-    (tmp_path / "run" / "link").symlink_to(tmp_path / "photos", target_is_directory=True)
+    try:
+        (tmp_path / "run" / "link").symlink_to(tmp_path / "photos", target_is_directory=True)
+    except OSError:
+        pytest.skip("making a link is a privilege here, as on Windows")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"mine")
     with (tmp_path / "run" / MANIFEST).open("a") as manifest:
@@ -252,18 +255,19 @@ def test_a_resumed_run_needs_the_options_it_was_started_with(tmp_path: Path) -> 
 # One run at a time
 
 HOLDER = """
-import sys
+import argparse, sys
 from pathlib import Path
-from tests.conftest import make_run
+from common.start import start_run
 
-with make_run(Path(sys.argv[1])):
+options = argparse.Namespace(seed=0, device="cpu", precision="fp32", limit=None,
+                             out_dir=Path(sys.argv[1]), overwrite=False, resume=False)
+with start_run("script.py", options, []):
     print("held", flush=True)
     sys.stdin.readline()
 """
 
 
-@pytest.mark.parametrize("options", [{"overwrite": True}, {"resume": True}])
-def test_two_runs_never_write_into_one_folder(tmp_path: Path, options: dict[str, bool]) -> None:
+def test_two_runs_never_write_into_one_folder(tmp_path: Path) -> None:
     """The other is a process of its own; when it is killed its lock goes with it."""
     folder = tmp_path / "run"
     with subprocess.Popen(
@@ -273,12 +277,14 @@ def test_two_runs_never_write_into_one_folder(tmp_path: Path, options: dict[str,
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         before = contents(folder)
-        with pytest.raises(UsageError, match="another run is writing there"):
-            make_run(folder, **options)
-        assert contents(folder) == before
+        for options in ({"overwrite": True}, {"resume": True}):
+            with pytest.raises(UsageError, match="another run is writing there"):
+                make_run(folder, **options)
+            assert contents(folder) == before
         other.kill()
-    with make_run(folder, **options):
-        pass
+    for options in ({"resume": True}, {"overwrite": True}):
+        with make_run(folder, **options):
+            pass
 
 
 # The data folder
