@@ -42,7 +42,7 @@ from common.device import can_fuse, seed_everything
 from common.errors import UsageError
 from common.familiar import warnings_for
 from common.garments import read_garment
-from common.image_files import as_batch, newest_weights, read_each
+from common.image_files import as_batches, newest_weights, read_each
 from common.layers import count_views, measured_sides
 from common.metrics import accuracy
 from common.own_images import ClassImages, load_own_classes, parse_own, read_own, saved_names
@@ -54,7 +54,6 @@ from reports import fashion_cnn as report
 from reports import fashion_cnn_compare, fashion_cnn_layers, own_images
 
 VALIDATION_BATCH = 200
-
 
 # 1. The data: 60,000 images to train on and 10,000 for validation, 28×28 grey pixels, ten classes
 
@@ -208,12 +207,10 @@ def recognise(options: Namespace, argv: Sequence[str] | None) -> None:
     path = options.weights or newest_weights("fashion_cnn", "model.pt")
     model, own_classes = load_network(path), saved_names(path)
     own = read_each(options.predict, read_own if own_classes else read_garment)
-    images = as_batch(own)  # N×1×28×28
     warnings = [] if own_classes else warnings_for(own, "FashionMNIST", options.data_dir)
     # The run starts only now: nothing is left behind for an image that cannot be read.
     with start_run(__file__, options, argv) as run:
-        with torch.inference_mode():
-            logits = model.to(run.device)(images.to(run.device)).cpu()
+        logits, _ = predict(model.to(run.device), as_batches(own))
         ending = own_images.answers(run, own, logits, own_classes or report.NAMES, warnings)
         run.finish(document=3, claims=(), ending=ending)
 
@@ -232,9 +229,7 @@ EXPERIMENTS = {
 TWICE_AS_LONG = ("5×5, as in the document", "3×3")
 
 
-def compare(
-    run: Run, options: Namespace, clothes: ClassImages
-) -> dict[str, list[list[Row]]]:
+def compare(run: Run, options: Namespace, clothes: ClassImages) -> dict[str, list[list[Row]]]:
     """Trains every network with every seed, each in a subfolder; the histories, by network."""
     histories: dict[str, list[list[Row]]] = {name: [] for name in EXPERIMENTS}
     for seed in options.seeds:
@@ -298,8 +293,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             report.training(run)
             fashion_cnn_layers.inside(run, *look_inside(run, experiment, model, clothes.unseen))
             ending = report.mistakes(run, clothes, logits)
-        claims = () if options.train_folder else report.CLAIMS
-        run.finish(document=3, claims=claims, ending=ending)
+        run.finish(3, () if options.train_folder else report.CLAIMS, ending)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from common.data import LabelledImages, load_images, to_unit_range
 from common.device import autocast, can_fuse, seed_everything
 from common.errors import UsageError
 from common.familiar import warnings_for
-from common.image_files import as_batch, newest_weights, read_each
+from common.image_files import as_batches, newest_weights, read_each
 from common.image_folder import check_images, decode_images, export_image_folder
 from common.metrics import accuracy
 from common.pictures import read_digits
@@ -174,13 +174,11 @@ def answer(run: Run, test: LabelledImages) -> Tensor:
 def recognise(options: Namespace, argv: Sequence[str] | None) -> None:
     """Reads the digits in your own images."""
     own = read_each(options.predict, read_digits)
-    images = as_batch(own)  # N×1×28×28
     model = load_network(options.weights or newest_weights("mnist_mlp", WEIGHTS))
     warnings = warnings_for(own, "MNIST", options.data_dir)
     # The run starts only now: nothing is left behind for an image that cannot be read.
     with start_run(__file__, options, argv, threads=1) as run:
-        with torch.inference_mode():
-            logits = model.to(run.device)(images.to(run.device)).cpu()
+        logits, _ = predict(model.to(run.device), as_batches(own))
         ending = own_images.answers(run, own, logits, report.DIGITS, warnings)
         run.finish(document=4, claims=(), ending=ending)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -88,10 +90,24 @@ def _read_small(path: Path) -> Colours:
                 f"{path} has {image.width}×{image.height} pixels; at most {LARGEST:,} are read"
             )
         image.draft(None, (4 * WORKING_SIDE, 4 * WORKING_SIDE))  # a JPEG smaller, in less time
-        small = _without_depth(_reduced(image))
+        with _without_libtiff_s_words() if image.format == "TIFF" else nullcontext():
+            small = _without_depth(_reduced(image))
         small.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
     turned = ImageOps.exif_transpose(small)
     return np.asarray(_opaque(turned), dtype=np.float64) / 255
+
+
+@contextmanager
+def _without_libtiff_s_words() -> Iterator[None]:
+    """Within it, nothing comes out of standard error, where that library writes by itself."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _reduced(image: Image.Image) -> Image.Image:
@@ -169,6 +185,11 @@ def say_left_out(refusals: Sequence[str]) -> None:
 def as_batch(own: Sequence[OwnImage]) -> Tensor:
     """The images as a network takes them, N×1×28×28."""
     return torch.stack([one.image for one in own])
+
+
+def as_batches(own: Sequence[OwnImage], size: int = 200) -> list[tuple[Tensor, Tensor]]:
+    """The images in batches for `training.predict`, which wants labels too: here they are zeros."""
+    return [(part, torch.zeros(len(part))) for part in as_batch(own).split(size)]
 
 
 def newest_weights(script: str, name: str) -> Path:

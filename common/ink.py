@@ -13,8 +13,9 @@ Mask = npt.NDArray[np.bool_]
 FAINTEST = 0.08  # of the way from black to white: what stands out less is no ink
 BORDER = 0.08  # of the sides: the frame in which most of what is seen is paper
 SMOOTH = 0.25  # of the contrast: where the border is so near its surface, it is paper
+CLEARLY = 0.15  # of an image's pixels: by so much more than half are paper
 EVEN = 0.04  # of the way from black to white: where light differs less, it is even
-POINTS = 1000  # of the border, through which a surface is laid: enough, and quick
+POINTS = 2000  # of the border, through which a surface is laid: enough, and quick
 MUCH_MORE = 2.0  # a colour's contrast over that of the brightness, for the colour to be looked at
 
 
@@ -85,8 +86,18 @@ def _dark_on_light(grey: Grey) -> tuple[Grey, Grey]:
         # Few pixels are ink, but they differ much from the paper, so cubes are added up.
         ink_is_light = float(((grey - paper) ** 3).sum()) > 0
         return (1 - grey, 1 - paper) if ink_is_light else (grey, paper)
-    # Ink reaches the border, but most of what is there is paper still.
-    if (grey[border] > threshold_otsu(grey)).mean() < 0.5:
+    # Ink reaches the border. Clearly more than half of the image is paper; or, where ink fills the
+    # image, the lines are ink: dark ones on light ground or light ones on dark.
+    light_share = float((grey > threshold_otsu(grey)).mean())
+    if abs(light_share - 0.5) > CLEARLY:
+        ink_is_light = light_share < 0.5
+    else:
+        window = max(3, max(grey.shape) // 5)
+        around = np.pad(grey, window, mode="edge")
+        inside = np.s_[window:-window, window:-window]
+        dark, light = (_dark_lines(image, window)[inside] for image in (around, 1 - around))
+        ink_is_light = float((light**3).sum()) > float((dark**3).sum())
+    if ink_is_light:
         grey = 1 - grey
     return grey, _surface(grey, border, terms[..., :3], above=0.25)
 

@@ -29,9 +29,9 @@ def shortened(name: str, longest: int) -> str:
 
 
 def drawable(name: str, longest: int = 28) -> str:
-    """The name as matplotlib draws it: one short line, no formula, `?` where no font has a glyph."""
+    """The name as matplotlib draws it: short, no formula, `?` where no font has a glyph."""
     known = _characters_with_glyphs()
-    drawn = "".join(character if ord(character) in known else "?" for character in one_line(name))
+    drawn = "".join(letter if ord(letter) in known else "?" for letter in one_line(name))
     return shortened(drawn, longest).replace("$", r"\$")
 
 

@@ -92,9 +92,9 @@ def load_own_classes(train: Path, test: Path | None, limit: int | None) -> Class
 
 
 def class_names(flag: str, folder: Path) -> list[str]:
-    """The names of the subfolders, sorted; UsageError, with the flag's name, if they are no classes.
+    """The names of the subfolders, without hidden ones, sorted.
 
-    Hidden subfolders are no classes.
+    Raises UsageError, with the flag's name, if there are fewer than 2 or more than 200.
     """
     try:
         names = [path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]

@@ -36,7 +36,7 @@ WIDE = 1.3  # width over height: of MNIST's digits 1 in 100 are wider
 BLUR = 4  # pixels: between the grey steps of an enlarged image
 NEARBY = 12  # pixels: how far around a pixel the darkest is looked for
 FADED = 0.3  # of the darkest pixel: paler strokes are not made darker
-PALE, FULL = 0.55, 0.9  # of the darkest pixel nearby: at most so dark is paper, so dark is ink
+PALE, FULL = 0.6, 0.95  # of the darkest pixel nearby: at most so dark is paper, so dark is ink
 
 
 def read_digits(path: Path) -> list[OwnImage]:
@@ -121,7 +121,7 @@ def _fitted(ink: Grey, part: Part) -> Grey:
     ink = ndimage.gaussian_filter(ink, BLUR)
     ink /= ink.max()
     # Strokes that run into each other: each is darkest in its middle.
-    darkest = ndimage.gaussian_filter(ndimage.maximum_filter(ink, round(NEARBY)), NEARBY / 2)
+    darkest = ndimage.gaussian_filter(ndimage.maximum_filter(ink, NEARBY), NEARBY / 2)
     ink = ((ink / np.maximum(darkest, FADED) - PALE) / (FULL - PALE)).clip(0, 1)
     mask = ink > 0.5
     missing = (PEN * LARGE - mask.sum() / max(1, skeletonize(mask).sum())) / 2

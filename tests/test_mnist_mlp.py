@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import shutil
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -360,7 +360,11 @@ def test_digits_drawn_by_other_means_are_read(weights: Path) -> None:
             assert accuracy(logits, labels) >= floor, name
 
 
-def handwritten(indices: range, *, enlarged: bool) -> tuple[list[np.ndarray], list[int]]:
+# The preparation was tuned on others: those before 600, and some of those with i % 8 = 6.
+NOT_TUNED_ON = [index for index in range(600, 1797) if index % 8 != 6]
+
+
+def handwritten(indices: Sequence[int], *, enlarged: bool) -> tuple[list[np.ndarray], list[int]]:
     """Digits that scikit-learn brings, 8×8, dark on light, their ink up to the edge."""
     data = load_handwritten()
     images = []
@@ -373,28 +377,28 @@ def handwritten(indices: range, *, enlarged: bool) -> tuple[list[np.ndarray], li
 
 
 def test_digits_of_other_people_are_read(weights: Path) -> None:
-    """Of the digits from 600 on nothing was tuned; the network of ten epochs reads more."""
-    images, truth = handwritten(range(600, 1797, 24), enlarged=False)
+    """The network of a default run reads 91% of all; where the edge is taken for paper, 28%."""
+    images, truth = handwritten(NOT_TUNED_ON[::20], enlarged=False)
     network = load_network(weights)
     found = torch.stack([as_mnist_digit(image) for image in images])
-    assert accuracy(network(found), torch.tensor(truth)) > 0.84
+    assert accuracy(network(found), torch.tensor(truth)) > 0.7
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("margin", [0, 60])
-def test_a_hundred_digits_of_other_people(
+def test_digits_of_other_people_by_a_default_run(
     tmp_path: Path, call: Call, margin: int
 ) -> None:
-    """By the network of a default run, as saved; the hundred are every twelfth from 600 on."""
+    """Enlarged, with and without a margin, by the network as saved: 88 of 100, of 349 digits."""
     code, _, _ = call(main, "--source", "tensor", "--out-dir", tmp_path)
     assert code == 0
     network = load_network(tmp_path / "mnist.pth")
-    images, truth = handwritten(range(600, 1800, 12)[:100], enlarged=True)
+    images, truth = handwritten(NOT_TUNED_ON[::3], enlarged=True)
     right = 0
     for image, digit in zip(images, truth, strict=True):
         found = [one for one, _ in digits_in(np.pad(image, margin, constant_values=1))]
         right += network(torch.stack(found)).argmax(1).tolist() == [digit]
-    assert right >= 88
+    assert right >= 0.88 * len(truth)
 
 
 def test_predict_prints_three_digits_and_saves_what_it_saw(

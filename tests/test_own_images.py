@@ -290,7 +290,8 @@ def test_names_that_are_hard_to_draw(
     tmp_path: Path, recwarn: pytest.WarningsRecorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Formulas, ends of lines, bytes that are no text, 245 letters and Chinese: no warning."""
-    names = ["$\\frac{1}{$.png", "a\nb.png", "\udce4.png", "x" * 241 + ".png", "数字.png", "a$b.png"]
+    names = ["$\\frac{1}{$.png", "a\nb.png", "\udce4.png", "x" * 241 + ".png", "数字.png",
+             "a$b.png"]  # fmt: skip
     own = [own_image(name, np.ones((5, 5, 3)), torch.zeros(1, 28, 28)) for name in names]
     with make_run(tmp_path / "run", predict=[Path(name) for name in names]) as run:
         report.answers(run, own, torch.zeros(6, 3), ["$_{$", "b" * 245, "类\n"])
@@ -326,7 +327,8 @@ def test_a_matrix_of_many_classes_shows_those_most_often_mistaken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Figure] = []
-    monkeypatch.setattr("reports.classification.save_figure", lambda figure, _: drawn.append(figure))
+    save = "reports.classification.save_figure"
+    monkeypatch.setattr(save, lambda figure, _: drawn.append(figure))
     counts = 5 * torch.eye(40, dtype=torch.long)
     counts[7, 38] = 3
     for label in range(28):
