@@ -20,8 +20,8 @@ from hypothesis import settings
 from common.runs import Run
 from common.start import start_run
 
-# How long an example takes says nothing on a machine that does other work too. No folder of examples:
-# the clone may be read-only.
+# How long an example takes says nothing on a machine that does other work too. No folder of
+# examples is kept: the clone may be read-only.
 settings.register_profile("untimed", deadline=None, database=None)
 settings.load_profile("untimed")
 
