@@ -27,8 +27,9 @@ from torch.utils.data import DataLoader
 from common.runs import Run
 from common.start import start_run
 
-# How long an example takes says nothing on a machine that does other work too.
-settings.register_profile("untimed", deadline=None)
+# How long an example takes says nothing on a machine that does other work too. No folder of
+# examples is kept: the clone may be read-only.
+settings.register_profile("untimed", deadline=None, database=None)
 settings.load_profile("untimed")
 
 Outcome = tuple[int, str, str]

@@ -511,7 +511,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(gradient_demo, "TRAINED_UPDATES", 40)
         patch.setattr(convolutions, "DEPTHS", (2, 40))
         patch.setattr(saddles, "extreme_eigenvalues", few_eigenvalues)
-        main(["--converge", "--limit", "300", "--out-dir", str(folder)])
+        main(["--converge", "--limit", "100", "--out-dir", str(folder)])
     (folder.parent / "out.txt").write_text(out.getvalue(), encoding="utf-8")
     (folder.parent / "err.txt").write_text(err.getvalue(), encoding="utf-8")
     return folder
@@ -553,7 +553,7 @@ def test_a_finished_run_is_replaced_only_on_request(
     folder = shutil.copytree(finished, tmp_path / "run")
     message = refused(main, "--out-dir", folder)
     assert "holds a finished run; --overwrite replaces it" in message
-    assert json.loads((folder / "config.json").read_text())["options"]["limit"] == 300
+    assert json.loads((folder / "config.json").read_text())["options"]["limit"] == 100
 
 
 def test_it_has_no_flags_that_would_mean_nothing(refused: Callable[..., str]) -> None:

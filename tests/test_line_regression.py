@@ -236,7 +236,7 @@ def test_as_a_command(finished: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("unpainted")
 def test_the_network_learns(tmp_path: Path, call: Call) -> None:
     """Far off the document's settings, but on small images and in seconds: the errors fall."""
-    options = ("--image-size", 31, "--limit", 300, "--epochs", 50, "--lr", 0.02)
+    options = ("--image-size", 31, "--limit", 300, "--epochs", 25, "--lr", 0.02)
     call(main, *options, "--out-dir", tmp_path)
     rows = read_rows(tmp_path / "metrics.csv")
     assert rows[-1]["train_loss"] < 0.5 * rows[0]["train_loss"]

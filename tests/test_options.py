@@ -82,8 +82,7 @@ def test_a_wrong_value_is_one_line(
 
 RESUMABLE = ("fashion_cnn", "fashion_cnn --compare --seeds 1,2", "line_regression --lr 0.01",
              "fmnist_hyperparams", "fmnist_hyperparams --all", "fmnist_hyperparams l1 --seeds 3,4",
-             "fmnist_hyperparams --section 5.9", "mnist_cnn",
-             "mnist_cnn --model inception --seed 3",
+             "fmnist_hyperparams --section 5.9", "mnist_cnn", "mnist_cnn --model basic --seed 3",
              "mnist_cnn --model all --seeds 1,2", "mnist_mlp", "mnist_mlp --widths 8,16",
              "recipes.digits_cnn", "recipes.digits_mlp --validate", "recipes.fashion --seeds 1,2",
              "recipes.fashion --ladder", "recipes.lines", "recipes.sprint --seeds 1,2",

@@ -188,7 +188,7 @@ def test_the_chapter_trains_and_scores_the_test_images_once(
     load_weights(tmp_path / "seed3" / "model.safetensors", network)
     test = load_images("FashionMNIST", "test", DATA, 600)
     right = (network.eval()(test.images / 255).argmax(1) == test.labels).float().mean().item()
-    lines = [line.split()[:2] for line in out.splitlines()]  # the third is the time
+    lines = [line.split()[:2] for line in out.splitlines()]  # the third column: seconds
     assert ["3", f"{100 * right:.2f}"] in lines
 
     monkeypatch.setattr(fashion, "train_one_epoch", None)  # nothing is trained a second time

@@ -62,7 +62,7 @@ def test_the_races_from_end_to_end(
         return load_images(name, split, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(sprint, "load_images", note)
-    code, out, err = call(main, "--limit", 400, "--seeds", "3,5", "--out-dir", tmp_path)
+    code, out, err = call(main, "--limit", 200, "--seeds", "3,5", "--out-dir", tmp_path)
     assert (code, err) == (0, "")
     assert [split for _, split in read] == ["train"] * 3 + ["test"] * 3
     assert [name for name, _ in read] == ["MNIST", "MNIST", "FashionMNIST"] * 2
