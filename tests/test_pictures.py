@@ -265,7 +265,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["I;16", "RGBA"])
 def test_a_large_image_needs_little_memory(mode: str, tmp_path: Path) -> None:
-    """49 megapixels; beside 330 MB of Python, torch and matplotlib."""
+    """49 megapixels; the memory beside what Python with torch and matplotlib takes."""
     image = Image.new(mode, (7000, 7000), 65535 if mode == "I;16" else (255, 255, 255, 255))
     image.paste(0 if mode == "I;16" else (0, 0, 0, 255), (3000, 1000, 4000, 6000))
     image.save(tmp_path / "large.tif", compression="tiff_adobe_deflate")
