@@ -35,14 +35,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from common.checkpoint import load_weights
+from common.checkpoint import load_weights, newest_weights
 from common.cli import add_data_flag, add_shared_flags, guarded, make_parser, whole_numbers
 from common.data import LabelledImages, load_images
 from common.device import can_fuse, seed_everything
 from common.errors import UsageError
 from common.familiar import warnings_for
 from common.garments import read_garment
-from common.image_files import as_batches, newest_weights, read_each
+from common.image_files import as_batches, read_each
 from common.layers import count_views, measured_sides
 from common.metrics import accuracy
 from common.own_images import ClassImages, load_own_classes, parse_own, read_own, saved_names

@@ -33,13 +33,13 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Grayscale, ToTensor
 
-from common.checkpoint import load_weights
+from common.checkpoint import load_weights, newest_weights
 from common.cli import add_data_flag, add_shared_flags, guarded, make_parser, whole_numbers
 from common.data import LabelledImages, load_images, to_unit_range
 from common.device import autocast, can_fuse, seed_everything
 from common.errors import UsageError
 from common.familiar import warnings_for
-from common.image_files import as_batches, newest_weights, read_each
+from common.image_files import as_batches, read_each
 from common.image_folder import check_images, decode_images, export_image_folder
 from common.metrics import accuracy
 from common.pictures import read_digits

@@ -145,6 +145,18 @@ def load_weights(
     return weights
 
 
+def newest_weights(script: str, name: str) -> Path:
+    """The newest network, a file `name`, of a finished run in `runs/<script>`.
+
+    Raises UsageError if there is none.
+    """
+    networks = Path("runs", script).glob(f"*/{name}")
+    finished = [path for path in networks if (path.parent / "summary.json").exists()]
+    if not finished:
+        raise UsageError(f"no finished run in runs/{script}; start one, or give --weights FILE")
+    return max(finished, key=lambda path: path.stat().st_mtime)
+
+
 def load_checkpoint(path: Path, script: str) -> dict[str, Any]:
     """The checkpoint at `path`, on the CPU.
 

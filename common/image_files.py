@@ -190,15 +190,3 @@ def as_batch(own: Sequence[OwnImage]) -> Tensor:
 def as_batches(own: Sequence[OwnImage], size: int = 200) -> list[tuple[Tensor, Tensor]]:
     """The images in batches for `training.predict`, which wants labels too: here they are zeros."""
     return [(part, torch.zeros(len(part))) for part in as_batch(own).split(size)]
-
-
-def newest_weights(script: str, name: str) -> Path:
-    """The newest network, a file `name`, of a finished run in `runs/<script>`.
-
-    Raises UsageError if there is none.
-    """
-    networks = Path("runs", script).glob(f"*/{name}")
-    finished = [path for path in networks if (path.parent / "summary.json").exists()]
-    if not finished:
-        raise UsageError(f"no finished run in runs/{script}; start one, or give --weights FILE")
-    return max(finished, key=lambda path: path.stat().st_mtime)

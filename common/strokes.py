@@ -1,4 +1,4 @@
-"""Which strokes of an image belong to one digit: parts are joined, specks and shadows left out."""
+"""Which strokes of an image belong to one digit: parts are joined, specks left out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ NEAR = 0.15  # of the tallest part's height: a small part so near to a large one
 SMALL = 0.45  # of the tallest part's height: lower parts are no digits
 DUST = 0.01  # of the largest part's pixels: what is smaller is left out
 THIN = 0.03  # likewise, for a whole digit: pens differ, but not by more
-FEW = 0.1  # likewise: with so few pixels the rest is no digit, and what is at the border may be
 
 
 @dataclass(frozen=True)
@@ -74,19 +73,10 @@ class Part:
         down = max(self.top - other.bottom, other.top - self.bottom, 0)
         return float(np.hypot(across, down))
 
-    def at_the_border(self) -> float:
-        """The pixels at the image's border, relative to height plus width.
-
-        A dark corner has 1, a shadow along a side nearly as much; a stroke that reaches the border
-        has little.
-        """
-        edges = (self.mask[0], self.mask[-1], self.mask[:, 0], self.mask[:, -1])
-        return sum(int(edge.sum()) for edge in edges) / (self.height + self.width)
-
 
 def find_digits(mask: Mask) -> list[Part]:
     """The digits among the strokes (a mask H×W), line by line from the left."""
-    parts = _without_shadows(_connected(mask))
+    parts = _connected(mask)
     tallest = max(max(part.height, part.width) for part in parts)
     large = [part for part in parts if max(part.height, part.width) >= SMALL * tallest]
     small = [part for part in parts if max(part.height, part.width) < SMALL * tallest]
@@ -121,15 +111,6 @@ def _connected(mask: Mask) -> list[Part]:
         parts = [Part(labelled == number) for number in kept]
         if max(max(part.height, part.width) for part in parts) >= goal:
             break
-    return parts
-
-
-def _without_shadows(parts: list[Part]) -> list[Part]:
-    """The parts without those that run along the border, if there are others."""
-    others = [part for part in parts if part.at_the_border() < 0.5]
-    most = max(part.size for part in parts)
-    if sum(part.size for part in others) >= FEW * most:
-        return others
     return parts
 
 

@@ -52,7 +52,7 @@ def answers(
     print_table("The likeliest classes, each with its probability", header, rows)
     for one, warning in zip(own, warnings, strict=True):
         if warning:
-            say(f"Do not trust the answer to {one.name}: {warning}.")
+            say(f"Doubt the answer to {one.name}: {warning}.")
     answers_figure(own[:SHOWN], captions, warnings, run.file("seen.png"))
     run.metrics["warnings"] = sum(bool(warning) for warning in warnings)
     which = "each of your images" if len(own) <= SHOWN else f"the first {SHOWN} of your images"

@@ -451,11 +451,12 @@ def test_each_of_several_digits_is_read_and_another_thing_is_doubted(
     random = np.random.default_rng(0)
     row = np.hstack([np.asarray(pen_digit(digit, random)) for digit in (2, 0, 3)])
     Image.fromarray(row).save(tmp_path / "row.png")
-    tree = np.full((200, 200), 255, dtype=np.uint8)
-    tree[::25, 20:180] = 0
-    tree[20:180, 40:60] = 0
-    Image.fromarray(tree).save(tmp_path / "comb.png")
-    files = [tmp_path / name for name in ("row.png", "comb.png")]
+    grid = np.full((200, 200), 255, dtype=np.uint8)
+    for place in range(20, 181, 40):
+        grid[place - 5 : place + 5, 15:185] = 0
+        grid[15:185, place - 5 : place + 5] = 0
+    Image.fromarray(grid).save(tmp_path / "grid.png")
+    files = [tmp_path / name for name in ("row.png", "grid.png")]
     code, out, _ = call(
         main, "--weights", weights, "--out-dir", tmp_path / "run", "--predict", *files
     )
@@ -464,7 +465,7 @@ def test_each_of_several_digits_is_read_and_another_thing_is_doubted(
     assert [found[f"prediction_{number}"] for number in (1, 2, 3)] == [2, 0, 3]
     assert found["warnings"] == 1
     words = " ".join(out.split())
-    assert "Do not trust the answer to comb.png: unlike every image of MNIST" in words
+    assert "Doubt the answer to grid.png: unlike every image of MNIST" in words
     assert "row.png, digit 3" in words
 
 

@@ -27,7 +27,7 @@ from common.pictures import read_digits
 from tests.conftest import peak_memory
 from tests.drawings import pen_digit
 
-MEGABYTES = 300  # beside 330 of Python, torch and matplotlib: together below 700
+MEGABYTES = 300  # beside what Python with torch and matplotlib takes, 730 on the machine tried
 READERS: tuple[Callable[[Path], list[OwnImage]], ...] = (read_digits, read_garment, read_own)
 EXTREME = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 

@@ -11,13 +11,14 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from common.checkpoint import newest_weights
 from common.cli import PROJECT
 from common.config import read_options
 from common.data import LabelledImages, load_images
 from common.errors import UsageError
 from common.familiar import likeness, warnings_for
 from common.figures import image_grid
-from common.image_files import OwnImage, newest_weights, own_image, read_each, read_image
+from common.image_files import OwnImage, own_image, read_each, read_image
 from common.labels import drawable, font_families, one_line, shortened
 from common.own_images import (
     as_network_sees,
@@ -213,7 +214,7 @@ def test_few_test_images_are_strange_and_noise_always_is(data_set: str) -> None:
         for image in (*images, *noise)
     ]
     strange = [bool(warning) for warning in warnings_for(own, data_set, PROJECT / "data")]
-    assert sum(strange[:400]) <= 12, "about 1 in 100"
+    assert sum(strange[:400]) <= 36, "about 5 in 100"
     if data_set == "MNIST":
         assert all(strange[400:])
 
@@ -246,8 +247,8 @@ def test_each_own_image_stands_beside_what_the_network_saw(
         assert right.get_title() == "read as dog, 99.99%"
         assert right.get_xlabel() == ("strange" if number == 3 else "")
     out = capsys.readouterr().out
-    assert "Do not trust the answer to 3.jpg: strange." in out
-    assert out.count("Do not trust") == 1
+    assert "Doubt the answer to 3.jpg: strange." in out
+    assert out.count("Doubt") == 1
 
 
 def test_the_command_for_own_images_names_the_network_where_it_must(
