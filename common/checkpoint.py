@@ -1,22 +1,15 @@
-"""Files that are whole or absent, and checkpoints from which a run continues exactly."""
+"""Weights that scripts saved, and checkpoints from which a run continues exactly."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import os
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from common.errors import UsageError
+from common.files import Damaged, load_tensors
 
 FORMAT = 2
 PARTS: dict[str, Any] = {  # of a checkpoint, with their types
@@ -28,99 +21,6 @@ PARTS: dict[str, Any] = {  # of a checkpoint, with their types
     "loader": Tensor | None,
     "random": dict,
 }
-
-
-class Damaged(Exception):
-    """A file's content is not what was written."""
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Calls `write` with a temporary file beside `path`, syncs it and renames it to `path`.
-
-    An interruption or a full disk leaves the file that was there before as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text in UTF-8, whole or not at all.
-
-    What UTF-8 lacks, the bytes of a file's name that are no text, becomes an escape like JSON's.
-    """
-    write_whole(path, lambda file: file.write(text.encode(errors="backslashreplace")))
-
-
-def save_tensors(path: Path, content: dict[str, Any]) -> None:
-    """Saves tensors and plain types, whole or not at all."""
-    # Through memory: torch turns a failed write (a full disk) into an error without cause or file
-    # name.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_whole(path, lambda file: file.write(buffer.getbuffer()))
-
-
-def load_tensors(path: Path) -> Any:
-    """What `save_tensors` or `torch.save` wrote, on the CPU; runs no code from the file.
-
-    Every byte is compared with the checksums in the file (torch's format is a ZIP archive; torch
-    itself does not compare them). Raises Damaged where one is wrong, or the file is cut off or no
-    such file; OSError where it cannot be read.
-    """
-    content = io.BytesIO(path.read_bytes())
-    try:
-        with zipfile.ZipFile(content) as archive:
-            if archive.testzip() is not None:
-                raise Damaged
-        content.seek(0)
-        return torch.load(content, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception:  # many types for what is no such archive; all mean the same here
-        raise Damaged from None
-
-
-def save_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Saves tensors, with their checksum, in the format safetensors, whole or not at all."""
-    content = safetensors.torch.save(tensors, {"sha256": _checksum(tensors)})
-    write_whole(path, lambda file: file.write(content))
-
-
-def load_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors in a file of that format, on the CPU.
-
-    Raises Damaged for another file, where a checksum is wrong, and for numbers that are NaN or
-    infinite; OSError where it cannot be read.
-    """
-    content = path.read_bytes()
-    try:
-        tensors = safetensors.torch.load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    except (safetensors.SafetensorError, ValueError):
-        raise Damaged from None
-    stated = header.get("__metadata__", {}).get("sha256")
-    finite = all(value.isfinite().all() for value in tensors.values())
-    if not finite or stated not in (None, _checksum(tensors)):
-        raise Damaged
-    return tensors
-
-
-def _checksum(tensors: dict[str, Tensor]) -> str:
-    """Of names, types, shapes and numbers."""
-    digest = hashlib.sha256()
-    for name, value in sorted(tensors.items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def load_weights(

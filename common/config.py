@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from common.checkpoint import write_text
+from common.files import write_text
 
 
 def write_json(path: Path, content: object) -> None:

@@ -13,14 +13,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from common.checkpoint import (
-    FORMAT,
-    load_checkpoint,
-    random_state,
-    restore_random_state,
-    save_tensors,
-)
+from common.checkpoint import FORMAT, load_checkpoint, random_state, restore_random_state
 from common.errors import UsageError
+from common.files import save_tensors
 from common.rows import Row, append_row, in_words, write_rows
 from common.terminal import progress_bar, say
 from common.training import device_of, diverged, largest_weight

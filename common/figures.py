@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
-from common.checkpoint import write_whole
+from common.files import write_whole
 from common.labels import font_families
 
 TRAINING, UNSEEN = "#0072B2", "#D55E00"

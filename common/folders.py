@@ -16,8 +16,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from common.checkpoint import FORMAT, write_text
+from common.checkpoint import FORMAT
 from common.errors import UsageError
+from common.files import write_text
 
 MANIFEST, LOCK = "manifest.jsonl", ".lock"
 
@@ -191,7 +192,7 @@ def _files_of(folder: Path, script: str) -> tuple[list[Path], list[Path]]:
 
 
 def _leftovers(path: Path) -> list[Path]:
-    """What a killed process left of a file that it was writing (see `checkpoint.write_whole`)."""
+    """What a killed process left of a file that it was writing (see `files.write_whole`)."""
     pattern = re.compile(re.escape(f".{path.name}.") + r"\d+")
     hidden = path.parent.glob(".*")
     return [other for other in hidden if pattern.fullmatch(other.name)]

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from common.checkpoint import write_text
 from common.device import configure_numerics
+from common.files import write_text
 from common.rows import Row
 from common.runs import Run
 from common.terminal import QUIET_SECONDS, progress_bar

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from common.checkpoint import write_text
 from common.data import LabelledImages
 from common.errors import UsageError
+from common.files import write_text
 from common.image_files import Colours, OwnImage, own_image, read_image, say_left_out
 from common.labels import one_line
 from common.terminal import track

@@ -11,8 +11,8 @@ from typing import IO, Any
 import torch
 import torch.distributed as dist
 
-from common.checkpoint import write_whole
 from common.device import own_share_of, select_device
+from common.files import write_whole
 from common.jobs import Job, Work, run_and_show, run_jobs
 from common.rows import Row
 

@@ -7,8 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common.checkpoint import write_text
 from common.errors import UsageError
+from common.files import write_text
 
 Row = dict[str, float]
 PARTS = ("train", "val", "validation", "test", "unseen")  # of the data, before a number's name

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -101,25 +102,19 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
-def _print(content: str | Table) -> None:
-    """Prints without the spaces that fill up a line."""
-    shown = console()
-    with shown.capture() as capture:
-        shown.print(content)
-    for line in capture.get().splitlines() or [""]:
-        print(line.rstrip(), flush=True)
-
-
 def say(text: str = "") -> None:
     """Prints sentences, broken between words where the line ends.
 
-    A line that starts with `python` is a command to be copied: it stays whole.
+    A line that starts with `python` is a command to be copied: it stays whole. So does a word
+    longer than a line, such as a path.
     """
+    width = console().width
     for line in text.split("\n"):
         if line.startswith("python "):
             print(line, flush=True)
-        else:
-            _print(line)
+            continue
+        broken = textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+        print("\n".join(broken), flush=True)
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -133,7 +128,11 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
     for row in cells:
         table.add_row(*row)
     say(f"\n{title}\n")
-    _print(table)
+    shown = console()
+    with shown.capture() as capture:
+        shown.print(table)
+    for line in capture.get().splitlines():
+        print(line.rstrip(), flush=True)  # without the spaces that fill up a line
     say()
 
 

@@ -22,11 +22,11 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
-from common.checkpoint import Damaged, load_safetensors, save_safetensors
 from common.cli import add_shared_flags, whole_number, whole_numbers
 from common.config import read_options
 from common.data import LabelledImages
 from common.errors import RunError, UsageError
+from common.files import Damaged, load_safetensors, save_safetensors
 from common.jobs import Job
 from common.ranks import default_jobs, rank, run_on_all_ranks
 from common.rows import Row, read_rows

@@ -10,16 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.checkpoint import (
-    FORMAT,
-    Damaged,
-    load_checkpoint,
-    load_safetensors,
-    load_weights,
-    save_safetensors,
-    save_tensors,
-)
+from common.checkpoint import FORMAT, load_checkpoint, load_weights
 from common.errors import UsageError
+from common.files import Damaged, load_safetensors, save_safetensors, save_tensors
 from common.rows import read_rows
 
 STATE: dict[str, Any] = {

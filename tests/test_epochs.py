@@ -18,9 +18,10 @@ from torch import nn
 
 import common.epochs
 import common.terminal
-from common.checkpoint import FORMAT, save_tensors
+from common.checkpoint import FORMAT
 from common.data import InMemoryDataset, make_loader
 from common.errors import Diverged, UsageError
+from common.files import save_tensors
 from common.rows import Row, in_words, read_rows
 from common.runs import Run
 from common.training import evaluate, train_one_epoch

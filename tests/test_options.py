@@ -98,7 +98,7 @@ def test_the_command_that_continues_a_run_has_its_options(
     module = importlib.import_module(script)
     started: list[dict[str, object]] = []
 
-    def stop(_: str, options: argparse.Namespace, *__: object) -> None:
+    def stop(_: str, options: argparse.Namespace, *__: object, **___: object) -> None:
         started.append(as_json(vars(options)))
         raise Found
 

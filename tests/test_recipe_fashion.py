@@ -15,6 +15,7 @@ from common.augment import random_flip
 from common.cli import PROJECT
 from common.data import LabelledImages, load_images
 from common.layers import count_parameters
+from common.own_images import ClassImages
 from common.rows import Row, read_rows
 from common.runs import Run
 from recipes import fashion
@@ -53,10 +54,9 @@ def test_the_ladder_s_foot_is_the_document_s_network_and_training(
     network = train(ours, replace(Recipe(), epochs=1), clothes.first(300))
     theirs = make_run(tmp_path / "theirs", seed=3)
     theirs.options.__dict__ |= {"lr": 0.1, "batch_size": 100, "shuffle": False}
-    document = fashion_cnn.train(
-        theirs, theirs.options, fashion_cnn.Experiment(), clothes.first(300), clothes.first(10),
-        epochs=1,
-    )  # fmt: skip
+    shown = ClassImages(clothes.first(300), clothes.first(10), fashion_cnn.report.NAMES)
+    experiment = fashion_cnn.Experiment()
+    document = fashion_cnn.train(theirs, theirs.options, experiment, shown, epochs=1)
     assert ours.history[0]["train_loss"] == theirs.history[0]["train_loss"]
     for one, other in zip(network.parameters(), document.parameters(), strict=True):
         assert torch.equal(one, other)

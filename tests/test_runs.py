@@ -14,12 +14,12 @@ from typing import IO
 import pytest
 import torch
 
-from common.checkpoint import write_whole
 from common.cli import PROJECT, guarded, make_parser
 from common.cli import add_data_flag as add_data_flag_to
 from common.data import load_images
 from common.device import resolve_precision, select_device
 from common.errors import RunError, UsageError
+from common.files import write_whole
 from common.folders import MANIFEST
 from tests.conftest import Call, make_run
 
