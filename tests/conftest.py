@@ -14,6 +14,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from common.jobs import Job, OnEpoch, Work
 from common.runs import Run
 from common.start import start_run
 
@@ -43,6 +45,29 @@ def make_run(folder: Path, *, threads: int | None = None, **options: object) -> 
                 "overwrite": False, "resume": False}  # fmt: skip
     parsed = argparse.Namespace(**{**defaults, **options})
     return start_run("script.py", parsed, [], threads=threads)
+
+
+def run_jobs_here(
+    jobs: Sequence[Job], work: Work, processes: int, on_epoch: OnEpoch
+) -> dict[str, str]:
+    """`common.jobs.run_jobs` without processes, each of which takes seconds to import torch."""
+    failures = {}
+    for job in jobs:
+        job.run.listener = partial(on_epoch, job)
+        try:
+            work(job)
+        except Exception as error:
+            failures[job.run.name] = f"{type(error).__name__}: {error}"
+    return failures
+
+
+@contextmanager
+def no_processes() -> Iterator[None]:
+    """Within it the trainings of a study or a ladder run here, one after the other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("common.jobs.run_jobs", run_jobs_here)
+        patch.setattr("benchmarks.fmnist_hyperparams.run_jobs", run_jobs_here)
+        yield
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

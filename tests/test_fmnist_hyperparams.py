@@ -53,7 +53,7 @@ from hyperparams.options import COMPARED_WITH, SECTIONS, experiments_of, parse
 from hyperparams.results import Result, differences, shared_epochs
 from hyperparams.statements import Statement, measure_claims
 from reports import fmnist_hyperparams as report
-from tests.conftest import Call, make_run, read_summary
+from tests.conftest import Call, make_run, no_processes, read_summary
 
 
 def untimed(folder: Path) -> list[Row]:
@@ -465,7 +465,8 @@ NAMED = ("lr-medium", "hidden-0", "--limit", 200)
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of two finished experiments; tests work on copies."""
     folder: Path = tmp_path_factory.mktemp("fmnist") / "run"
-    main([*map(str, NAMED), "--jobs", "2", "--out-dir", str(folder)])
+    with no_processes():
+        main([*map(str, NAMED), "--out-dir", str(folder)])
     return folder
 
 
@@ -494,7 +495,8 @@ def test_a_part_is_trained_again(finished: Path, tmp_path: Path, call: Call) -> 
     assert (code, "was trained with other settings than hidden-0-seed0 has now" in err) == (2, True)
     shutil.copy(finished / "hidden-0-seed0" / "config.json", config)
     (parts / "hidden-0-seed0" / "model.pt").unlink()
-    code, out, err = call(main, *NAMED, "--jobs", 1, "--out-dir", parts, "--resume")
+    with no_processes():
+        code, out, err = call(main, *NAMED, "--out-dir", parts, "--resume")
     assert (code, err) == (0, "")
     assert ("1/1 hidden-0-seed0: 5 epochs" in out, "lr-medium-seed0:" in out) == (True, False)
     assert "Highest validation accuracy of 2 experiments: " in out

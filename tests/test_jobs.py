@@ -198,6 +198,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.full
 def test_two_ranks_of_torchrun_share_the_jobs(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(RANKS)

@@ -108,7 +108,7 @@ def test_a_killed_training_ends_as_if_nothing_had_happened(tmp_path: Path) -> No
     undisturbed = content_of(tmp_path / "undisturbed")
     draw = random.Random(0)
     kills = trainings = 0
-    while kills < 10:  # a training that ends before its first kill is one more that must be right
+    while kills < 5:  # a training that ends before its first kill is one more that must be right
         killed = tmp_path / f"killed{trainings}"
         while not in_a_child(train_toy, killed, draw.uniform(0.05, 0.5) * length):
             kills += 1

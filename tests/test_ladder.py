@@ -27,7 +27,7 @@ from recipes import ladder
 from recipes.ladder import as_chosen, climb, everything, parse_recipe, split, without_each
 from reports import recipes as recipes_report
 from reports.ladder import ladder as ladder_report
-from tests.conftest import make_run
+from tests.conftest import make_run, no_processes
 from tests.test_jobs import Still
 
 
@@ -90,7 +90,8 @@ def climbed(
     """A run whose ladder was trained with two seeds."""
     run = make_run(tmp_path_factory.mktemp("ladder"), epochs=2, seeds=(0, 4), jobs=1)
     recipes = {**climb(BASE, STEPS), **without_each(BASE, STEPS)}
-    return run, ladder.run_ladder(run, run.options, train_one, recipes)
+    with no_processes():
+        return run, ladder.run_ladder(run, run.options, train_one, recipes)
 
 
 def test_every_recipe_is_trained_with_every_seed(

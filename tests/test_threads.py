@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from common.begin import SPINS, share_processors
+import importlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-import mnist_mlp
-from tests.conftest import Call, make_run
+from tests.conftest import make_run
 
 
 @pytest.fixture
@@ -49,8 +50,17 @@ def test_a_run_computes_with_as_many_threads_as_it_asks_for(tmp_path: Path) -> N
     assert environment["threads"] == 1
 
 
-@pytest.mark.usefixtures("two_threads")
-def test_small_networks_use_one_thread(tmp_path: Path, call: Call) -> None:
-    options = ("--source", "tensor", "--limit", 200, "--epochs", 1, "--out-dir", tmp_path)
-    assert call(mnist_mlp.main, *options)[0] == 0
-    assert torch.get_num_threads() == 1
+@pytest.mark.parametrize("script", ["mnist_mlp", "gradient_demo", "rnn_demo"])
+def test_small_networks_use_one_thread(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Started(Exception):
+        pass
+
+    def start(*arguments: Any, threads: int | None = None) -> None:
+        raise Started(threads)
+
+    chapter = importlib.import_module(script)
+    monkeypatch.setattr(chapter, "start_run", start)
+    with pytest.raises(Started, match="1"):
+        chapter.main(["--out-dir", str(tmp_path)])
