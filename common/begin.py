@@ -56,7 +56,11 @@ def interruptible() -> Iterator[None]:
 
 
 def share_processors() -> None:
-    """Has torch's threads wait less busily, unless the user's environment says how they wait."""
+    """Has torch's threads wait less busily, unless the user's environment says how they wait.
+
+    NumPy and SciPy get one thread, which is enough for what they do here: theirs wait busily too.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 

@@ -27,9 +27,10 @@ def two_threads() -> Iterator[None]:
 def test_threads_wait_a_shorter_time_unless_the_user_says_how(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OPENBLAS_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     share_processors()
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
     assert os.environ["GOMP_SPINCOUNT"] == SPINS
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     share_processors()
