@@ -10,7 +10,6 @@ from collections.abc import Callable
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,9 +31,6 @@ from line_regression import (
     make_lines,
 )
 from reports import line_regression_ablation as ablation
-from reports import line_regression_draft as draft
-from reports import line_regression_question as question
-from reports import line_regression_rates as rates
 from reports.line_regression import CLAIMS, between
 from reports.line_regression_scores import line_scores, outermost_pixels
 from tests.conftest import Call, numbers, read_summary
@@ -195,20 +191,6 @@ def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
 
 
-@pytest.fixture
-def main_run_only(monkeypatch: pytest.MonkeyPatch, unpainted: None) -> None:
-    """Without drafts, learning rates and the 89 parameters, which have tests of their own."""
-
-    def nothing(*_: object) -> None:
-        pass
-
-    for name in ("train_watched", "ask_every_pixel"):
-        monkeypatch.setattr(line_regression, name, lambda *_: SimpleNamespace(model=None))
-    for module, name in ((draft, "answers"), (draft, "explosion"), (rates, "compare_rates"),
-                         (rates, "learning_rates"), (question, "compare")):  # fmt: skip
-        monkeypatch.setattr(module, name, nothing)
-
-
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = torch.load(folder / "model.pt", weights_only=True)
     return state
@@ -251,7 +233,7 @@ def test_as_a_command(finished: Path, tmp_path: Path) -> None:
     assert numbers(folder) == numbers(finished)
 
 
-@pytest.mark.usefixtures("main_run_only")
+@pytest.mark.usefixtures("unpainted")
 def test_the_network_learns(tmp_path: Path, call: Call) -> None:
     """Far off the document's settings, but on small images and in seconds: the errors fall."""
     options = ("--image-size", 31, "--limit", 300, "--epochs", 25, "--lr", 0.02)
@@ -287,7 +269,7 @@ def test_the_loss_and_the_lines_of_the_main_run_can_be_chosen(
     assert all(name.startswith(("train_", "unseen_", "mean_")) for name in different)
 
 
-@pytest.mark.usefixtures("main_run_only")
+@pytest.mark.usefixtures("unpainted")
 def test_a_run_with_more_epochs_continues_bit_identically(
     finished: Path, tmp_path: Path, call: Call
 ) -> None:
@@ -331,7 +313,7 @@ def test_ctrl_c_prints_the_command_that_continues(
     assert numbers(folder) == numbers(finished)
 
 
-@pytest.mark.usefixtures("main_run_only")
+@pytest.mark.usefixtures("unpainted")
 def test_the_ablation_takes_each_repair_away(
     tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,7 +373,7 @@ def test_other_options_are_named_when_a_run_is_resumed(
     assert "other options: --epochs was 2, --lr was 0.001" in err
 
 
-@pytest.mark.usefixtures("main_run_only")
+@pytest.mark.usefixtures("unpainted")
 def test_a_training_that_diverges_ends_in_one_line(tmp_path: Path, call: Call) -> None:
     code, _, err = call(main, *SMALL[:4], "--lr", 1e38, "--out-dir", tmp_path / "r")
     assert code == 1
