@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import MNIST, FashionMNIST
 from torchvision.datasets.utils import download_url
 
 from common.errors import RunError, UsageError
+from common.files import lock_for
 
 SOURCES: dict[str, type[MNIST]] = {"MNIST": MNIST, "FashionMNIST": FashionMNIST}
 Transform = Callable[[Tensor], Tensor]
@@ -145,11 +145,9 @@ def _fetch(mirrors: Sequence[str], path: Path, md5: str) -> bytes:
     wrong = "is damaged" if path.exists() else "is missing"
     made = [folder for folder in path.parents if not folder.exists()]
     print(f"{path} {wrong}; fetching it")
-    # In the machine's own folder for such files: the data sets' folder may be a network's.
-    lock = Path(tempfile.gettempdir()) / f"{path.name}.{_short(str(path.resolve()))}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock), tempfile.TemporaryDirectory(dir=path.parent) as beside:
+        with lock_for(path), tempfile.TemporaryDirectory(dir=path.parent) as beside:
             content = _read_verified(path, md5)  # another process may have fetched it meanwhile
             for mirror in mirrors:
                 if content is None:
@@ -169,10 +167,6 @@ def _fetch(mirrors: Sequence[str], path: Path, md5: str) -> bytes:
             "put the official archive there (data/README.md)"
         )
     return content
-
-
-def _short(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _try_download(url: str, folder: Path, md5: str) -> bytes | None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import IO, Any
 import safetensors
 import safetensors.torch
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 
@@ -45,6 +47,17 @@ def write_text(path: Path, text: str) -> None:
     What UTF-8 lacks, the bytes of a file's name that are no text, becomes an escape like JSON's.
     """
     write_whole(path, lambda file: file.write(text.encode(errors="backslashreplace")))
+
+
+def lock_for(path: Path) -> FileLock:
+    """A lock by which a user's processes on this machine write to `path` one at a time.
+
+    Its file lies in the machine's folder for temporary files: that of `path` may be a network's, or
+    read-only. There another user's lock cannot be opened, so each has their own.
+    """
+    owner = f"{path.resolve()} {os.path.expanduser('~')}"
+    key = hashlib.sha256(owner.encode(errors="surrogateescape")).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir()) / f"{path.name}.{key}.lock")
 
 
 def save_tensors(path: Path, content: dict[str, Any]) -> None:

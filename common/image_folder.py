@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 from torchvision.datasets import ImageFolder
@@ -18,6 +17,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from common.data import LabelledImages
 from common.errors import RunError, UsageError
+from common.files import lock_for
 from common.terminal import say, track
 
 LEFT_BEHIND = re.compile(r"\d{5}\.png\.\d+")  # by an export that was killed
@@ -32,7 +32,7 @@ def export_image_folder(folder: Path, splits: Mapping[str, LabelledImages]) -> N
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
+        with lock_for(folder):
             missing = list(_missing(folder, splits))
             if missing:
                 say(f"Writing {len(missing):,} images to {folder}, this once.")

@@ -36,6 +36,7 @@ def as_document(folder: Path) -> ImageFolder:
 def test_the_folder_holds_the_data_set(tmp_path: Path, splits: Splits) -> None:
     folder = tmp_path / "png"
     export_image_folder(folder, splits)
+    assert [path.name for path in tmp_path.iterdir()] == ["png"], "no lock beside it"
     assert sorted(path.name for path in folder.iterdir()) == ["test", "train"]
     for split, part in splits.items():
         dataset = as_document(folder / split)
