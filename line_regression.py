@@ -17,8 +17,8 @@ Measured on unseen lines (seed 0), coordinates within 10 pixels: 90% after 35
 epochs (2 minutes), 95% after 500. The 89 parameters: all 2,000 exact, five seeds.
 
 Document 1 of five is "Getting started with a neural network: simple CNN example
-using PyTorch" (Towards Data Science). Chosen here, as it leaves them open: the
-sizes, batches of 64; a sigmoid, as outputs became 0 or 1; errors summed.
+using PyTorch" (Towards Data Science). Chosen here: sizes and batches, which it
+leaves open; a sigmoid, as its outputs became 0 or 1; errors summed, not averaged.
 """
 
 from __future__ import annotations

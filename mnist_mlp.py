@@ -281,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif options.widths:
             ending = report_widths(run, compare_widths(run, options, training, test))
         else:
-            report.data(run, training, test, shown_batches)
+            report.data(run, training, test, shown_batches, Network())
             train(run, options, 256, training, test)
             report.training(run, len(shown_batches))
             ending = report.mistakes(run, test, answer(run, test))

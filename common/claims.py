@@ -147,15 +147,24 @@ def _as_typed(value: object) -> str:
 
 
 def print_claims(verdicts: Sequence[Verdict]) -> None:
-    """Prints what was measured as a table, and which claims need a run with other options."""
-    rows = []
-    ours = any(isinstance(verdict.claim, Target) for verdict in verdicts)
-    words = {"reproduced": "reached", "not reproduced": "missed"} if ours else {}
+    """Prints what was measured, a table of the document's statements and one of our own targets,
+    and which claims need a run with other options."""
+    for ours in (False, True):
+        _print_table([one for one in verdicts if isinstance(one.claim, Target) is ours], ours)
     not_judged: dict[str, list[str]] = {}
     for verdict in verdicts:
-        claim = verdict.claim
         if verdict.reason:
-            not_judged.setdefault(verdict.reason, []).append(claim.id)
+            not_judged.setdefault(verdict.reason, []).append(verdict.claim.id)
+    for reason, ids in not_judged.items():
+        say(f"Not judged: {', '.join(ids)}. To judge them, run {reason}.")
+    say()
+
+
+def _print_table(verdicts: Sequence[Verdict], ours: bool) -> None:
+    rows = []
+    words = {"reproduced": "reached", "not reproduced": "missed"} if ours else {}
+    for verdict in verdicts:
+        claim = verdict.claim
         if verdict.measured is None and verdict.verdict == "not run":
             continue
         measured = "nothing"
@@ -173,6 +182,3 @@ def print_claims(verdicts: Sequence[Verdict]) -> None:
             ["", "statement", says, "measured", "verdict"],
             rows,
         )
-    for reason, ids in not_judged.items():
-        say(f"Not judged: {', '.join(ids)}. To judge them, run {reason}.")
-    say()

@@ -55,7 +55,8 @@ def lock_for(path: Path) -> FileLock:
     Its file lies in the machine's folder for temporary files: that of `path` may be a network's, or
     read-only. There another user's lock cannot be opened, so each has their own.
     """
-    owner = f"{path.resolve()} {os.path.expanduser('~')}"
+    home = os.path.expanduser("~")  # noqa: PTH111  Path's raises an error where there is none
+    owner = f"{path.resolve()} {home}"
     key = hashlib.sha256(owner.encode(errors="surrogateescape")).hexdigest()[:16]
     return FileLock(Path(tempfile.gettempdir()) / f"{path.name}.{key}.lock")
 

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from hyperparams.measures import largest_weight
 from hyperparams.results import LAST, TRAINING, VALIDATION, Result, Results
 
 
@@ -75,11 +76,6 @@ def first_layer_width(result: Result) -> float:
 def share_near_zero(result: Result) -> float:
     """The share of the first layer's weights between −0.001 and 0.001."""
     return (result.parameters()["hidden.weight"].abs() < 1e-3).float().mean().item()
-
-
-def largest_weight(result: Result) -> float:
-    """The largest absolute value among the first layer's weights."""
-    return result.parameters()["hidden.weight"].abs().max().item()
 
 
 def lowest_validation_loss(result: Result) -> float:

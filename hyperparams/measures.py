@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import torch
 from torch import nn
@@ -57,10 +57,30 @@ def rises(result: Result) -> int:
     return sum(after > before for before, after in pairwise(result.column("train_loss")))
 
 
+def stalls(result: Result) -> int:
+    """The number of epochs in which training loss falls by less than 1%, or rises."""
+    losses = result.column("train_loss")
+    return sum(after > 0.99 * before for before, after in pairwise(losses))
+
+
+def loss_above_lowest(result: Result) -> float:
+    """Validation loss at the end ÷ the lowest after any epoch."""
+    return result.last("validation_loss") / min(result.column("validation_loss"))
+
+
+def gap_after_5(result: Result) -> float:
+    """Training minus validation accuracy after five epochs."""
+    return result.accuracy_gap(5)
+
+
 def weights_within(result: Result, limit: float = 0.05) -> float:
     """The share of both layers' weights between −limit and limit."""
     weights = torch.cat([result.parameters()[name].flatten() for name in WEIGHTS])
     return (weights.abs() <= limit).float().mean().item()
+
+
+def weights_within_1(result: Result) -> float:
+    return weights_within(result, 1)
 
 
 def weights_grown(result: Result) -> float:
@@ -81,8 +101,20 @@ def largest_to_typical(result: Result) -> float:
     return (sizes.max() / sizes.median()).item()
 
 
-def number_of_halvings(result: Result) -> int:
-    return len(result.halvings())
+def largest_weight(result: Result) -> float:
+    """The largest of the first layer's weights, without their signs."""
+    return result.parameters()["hidden.weight"].abs().max().item()
+
+
+def rises_without_halving(result: Result, lowest: float = 1e-5) -> int:
+    """The epochs whose validation loss was at least 0.001 above that before it, and after which the
+    rate was not halved, though it was not at the lowest yet. Nobody knows what follows the last."""
+    losses, halvings = result.column("validation_loss"), result.halvings()
+    count = 0
+    for epoch in range(2, result.epochs):
+        rose = losses[epoch - 1] - losses[epoch - 2] >= THRESHOLD
+        count += rose and result.at(epoch, "lr") > lowest and epoch not in halvings
+    return count
 
 
 def halved_without_rise(result: Result) -> int:
@@ -130,6 +162,11 @@ def gap_change_after_5(one: Result, other: Result) -> float:
     return one.accuracy_gap(5) - other.accuracy_gap(5)
 
 
+def accuracy_gain_after_8(one: Result, other: Result) -> float:
+    """Validation accuracy minus the other's, each after eight epochs."""
+    return one.at(8, VALIDATION) - other.at(8, VALIDATION)
+
+
 def gap_change_at_the_ends(one: Result, other: Result) -> float:
     """The same, each after its own last epoch."""
     return one.accuracy_gap() - other.accuracy_gap()
@@ -138,6 +175,16 @@ def gap_change_at_the_ends(one: Result, other: Result) -> float:
 def loss_gap_change(one: Result, other: Result) -> float:
     """Validation minus training loss at the end, minus the same of the other at its end."""
     return one.loss_gap() - other.loss_gap()
+
+
+def loss_gap_ratio(one: Result, other: Result) -> float:
+    """Validation minus training loss at the end, as a multiple of the other's at its end."""
+    return one.loss_gap() / other.loss_gap()
+
+
+def loss_gap_ratio_after_8(one: Result, other: Result) -> float:
+    """The same, each after eight epochs."""
+    return one.loss_gap(8) / other.loss_gap(8)
 
 
 def loss_gap_change_from_4(one: Result, other: Result) -> float:
@@ -185,10 +232,17 @@ def time_ratio(one: Result, other: Result) -> float:
     return one.seconds_per_epoch() / other.seconds_per_epoch()
 
 
-def better_with_smaller_batches(*by_size: Result) -> int:
-    """The steps, from the largest batches to the smallest, that raise validation accuracy."""
+def largest_with_penalty(*results: Result) -> float:
+    """The largest weight with any of the penalties ÷ that without one, whose result is the last."""
+    *penalised, without = results
+    return max(largest_weight(one) for one in penalised) / largest_weight(without)
+
+
+def pairs_won_by_smaller_batches(*by_size: Result) -> int:
+    """Of all pairs of batch sizes, given from large to small, those in which the smaller size has
+    the higher validation accuracy."""
     return sum(smaller.last(VALIDATION) > larger.last(VALIDATION)
-               for larger, smaller in pairwise(by_size))  # fmt: skip
+               for larger, smaller in combinations(by_size, 2))  # fmt: skip
 
 
 # Without an experiment

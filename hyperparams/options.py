@@ -17,8 +17,8 @@ COMPARED_WITH = {  # a section's own experiments are compared with these of othe
     "5.7": ("hidden-1",),
     "5.10": ("lr-high", "lr-medium", "lr-low"),
     "5.11": ("lr-medium", "lr-low"),
-    "5.14": ("no-annealing-100",),
-    "5.16": ("no-dropout", "dropout", "hidden-1", "batch-32"),
+    "5.14": ("no-annealing-100", "no-dropout"),
+    "5.16": ("no-dropout", "hidden-1", "batch-32"),
     "5.17": ("hidden-1",),
 }
 

@@ -69,6 +69,7 @@ CLAIMS = (
           "not easy to tell apart", "sandal_sneaker_ratio", above(1), "{:.1f}×", DOCUMENT),
     Claim("3.5b", "pullover and coat: mistakes, relative to the mean of the 45 pairs",
           "hard to tell apart", "pullover_coat_ratio", above(1), "{:.1f}×", DOCUMENT),
+    # "Higher accuracy at the cost of longer training": of as many epochs (a, b), or of more (e, f).
     Claim("3.6a", "3×3 kernels: change of the accuracy after 6 epochs, with every seed", "higher",
           "small_kernel_gain", above(0), "{:+.2f} points", PROPOSALS, every_seed=True),
     Claim("3.6b", "3×3 kernels: time per epoch, relative to 5×5", "longer",
@@ -82,12 +83,8 @@ CLAIMS = (
           "with every seed", "higher, with more training",
           "small_kernel_gain_trained_longer", above(0), "{:+.2f} points", PROPOSALS,
           every_seed=True),
-    Claim("3.6f", "3×3 kernels after 12 epochs: accuracy, change from 5×5 after 12, "
-          "with every seed", "higher, with more training",
-          "small_kernel_gain_both_longer", above(0), "{:+.2f} points", PROPOSALS, every_seed=True),
-    Claim("3.6g", "3×3 kernels without padding: change of the accuracy from 5×5 without padding, "
-          "with every seed", "higher, for less data is lost",
-          "small_kernel_gain_unpadded", above(0), "{:+.2f} points", PROPOSALS, every_seed=True),
+    Claim("3.6f", "3×3 kernels for 12 epochs: time of training, relative to 5×5 for 6", "longer",
+          "small_kernel_time_trained_longer", above(1), "{:.2f}×", PROPOSALS),
 )  # fmt: skip
 
 

@@ -63,10 +63,15 @@ def comparison(
         ["change", "mean", "min", "max"], rows,
     )  # fmt: skip
     times = zip(seconds(histories[small]), seconds(histories[plain]), strict=True)
+    longer_times = [
+        sum(seconds([rows])) / sum(seconds([others]))
+        for rows, others in zip(histories[small], short[plain], strict=True)
+    ]
     goals = zip(last[plain], histories[normed], histories[small], strict=True)
     reached = [[epochs_to_reach(goal, rows) for rows in others] for goal, *others in goals]
     run.metrics |= {
         "small_kernel_time": statistics.median(one / other for one, other in times),
+        "small_kernel_time_trained_longer": statistics.median(longer_times),
         "batch_norm_epochs": [by_normed for by_normed, _ in reached],
         "small_kernel_epochs": [by_small for _, by_small in reached],
         "gap_trained_longer": [gap(rows[-1]) for rows in histories[plain]],

@@ -118,21 +118,21 @@ def first_at(goal: float, history: Sequence[Row]) -> Row:
 
 def at_equal_epochs(run: Run, histories: Histories, images: int) -> None:
     """Prints the test accuracy of the three after the same numbers of epochs; measures that with
-    one sample against that with all, after the last number that all three reached."""
+    one sample and that with all, after the last number that all three reached."""
     rows = []
-    gain = math.nan
+    single_gain = full_gain = math.nan
     for epochs in EPOCHS:
         accuracies = []
         for history in histories.values():
             row = after_samples(epochs * images, history)
             accuracies.append(math.nan if row is None else row["test_accuracy"])
         if not any(math.isnan(accuracy) for accuracy in accuracies):
-            full, single, _ = accuracies
-            gain = single - full
+            full, single, mini = accuracies
+            single_gain, full_gain = single - full, full - max(single, mini)
             rows.append([epochs, *(f"{accuracy:.1%}" for accuracy in accuracies)])
     if rows:
         print_table("Test accuracy after as many epochs", ["epochs", *histories], rows)
-    run.metrics["single_gain_by_epochs"] = gain
+    run.metrics |= {"single_gain_by_epochs": single_gain, "full_gain_by_epochs": full_gain}
 
 
 def after_samples(samples: int, history: Sequence[Row]) -> Row | None:

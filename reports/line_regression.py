@@ -159,7 +159,7 @@ def print_scores(run: Run) -> None:
         ["answer", "lines", "found", *(f"{pixels} px" for pixels in TOLERANCES)], rows,
     )  # fmt: skip
     say(
-        "The document compares number by number and accepts (22, 22) for (20, 20): so the "
+        "The document leaves the tolerance open and accepts (22, 22) for (20, 20): so here the "
         "coordinates within 2 px decide on its 94%. always the mean: of the training ends, "
         "whatever the image shows. outermost pixels: the first and the last lit pixel along the "
         "line's longer axis, the exact answer without learning."

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from line_regression import Experiment, Lines
 
 RATES = (0.1, 0.01, 0.001)
+SUMMED, FRACTIONS, PIXELS = "summed", "averaged", "averaged, px²"
+JUDGED = {FRACTIONS: "fractions", PIXELS: "pixels"}  # and their names in the metrics
 Watched = Mapping[tuple[str, float], Updates]  # by loss and learning rate
 
 
@@ -45,9 +47,9 @@ def compare_rates(
     The `experiment` has no sigmoid: the loss applies it.
     """
     losses = {
-        "summed": partial(squashed_loss, reduction="sum"),
-        "averaged": partial(squashed_loss, reduction="mean"),
-        "averaged, px²": partial(
+        SUMMED: partial(squashed_loss, reduction="sum"),
+        FRACTIONS: partial(squashed_loss, reduction="mean"),
+        PIXELS: partial(
             squashed_loss, reduction="mean", factor=lines.images.shape[-1] ** 2
         ),
     }
@@ -70,9 +72,9 @@ def learning_rates(run: Run, watched: Watched) -> None:
         ends_of_epochs = rows[updates.per_epoch - 1 :: updates.per_epoch]
         shares = [f"{row['saturated']:.0%}" for row in ends_of_epochs]
         table.append([loss, rate, *shares, rows[-1]["largest_prediction"], f"{rose:.0%}"])
-        if loss == "summed":
-            run.metrics[f"saturated_lr_{rate}"] = rows[-1]["saturated"]
-            run.metrics[f"rising_lr_{rate}"] = rose
+        if loss in JUDGED:
+            run.metrics[f"saturated_{JUDGED[loss]}_{rate}"] = rows[-1]["saturated"]
+            run.metrics[f"rising_{JUDGED[loss]}_{rate}"] = rose
     epochs = [str(number) for number in range(1, len(table[0]) - 3)]
     print_table(
         "Which learning rates drive the outputs to 0 or 1 (in three decimals)? The share of such "

@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
@@ -62,10 +62,10 @@ CLAIMS = (
           "last_batch", below(64), "{:.0f}", DOCUMENT),
     Claim("4.1e", "images whose label is not their folder's name", "the name is the label",
           "labels_not_folder_names", exactly(0), "{:.0f}", FOLDER),
-    Claim("4.1f", "numbers in the first batch", "64×1×28×28",
-          "batch_numbers", exactly(64 * 1 * 28 * 28), "{:,.0f}", DOCUMENT),
-    Claim("4.2", "numbers in a row that `view` makes of an image", "28×28",
-          "flattened_numbers", exactly(784), "{:.0f}", DOCUMENT),
+    Claim("4.1f", "sizes of the first batch that are not those of 64×1×28×28", "none",
+          "batch_sizes_off", exactly(0), "{:.0f}", DOCUMENT),
+    Claim("4.2", "weights of the network's two layers", "784×256 and 256×10",
+          "weights", exactly(784 * 256 + 256 * 10), "{:,.0f}", DOCUMENT),
     Claim("4.3", "epochs in which the training loss rises", "becomes smaller and smaller",
           "loss_rises", exactly(0), "{:.0f}", DOCUMENT, every_seed=True),
     Claim("4.4", "share of the test images classified correctly", "0.978 (9,779 of 10,000)",
@@ -86,9 +86,10 @@ CLAIMS = (
 
 
 def data(
-    run: Run, training: LabelledImages, test: LabelledImages, batches: DataLoader[Any]
+    run: Run, training: LabelledImages, test: LabelledImages, batches: DataLoader[Any],
+    network: nn.Module,
 ) -> None:
-    """Prints the number of images and batches, and the first three batches."""
+    """Prints the number of images and batches, and the first batches; counts the weights."""
     size = batches.batch_size or 1
     last = (len(training) - 1) % size + 1
     run.metrics |= {
@@ -96,6 +97,7 @@ def data(
         "test_pictures": len(test),
         "batches": len(batches),
         "last_batch": last,
+        "weights": sum(one.numel() for one in network.parameters() if one.dim() == 2),
     }
     say(f"{len(training):,} images to train on, {len(test):,} to test on.")
     if run.options.source == "folder":
@@ -105,10 +107,8 @@ def data(
         shape = "×".join(map(str, images.shape))
         say(f"batch {number}: images {shape}, labels {' '.join(map(str, labels.tolist()))}")
         if number == 0:
-            run.metrics |= {
-                "batch_numbers": images.numel(),
-                "flattened_numbers": images.view(len(images), -1).shape[1],
-            }
+            sizes = zip(images.shape, (64, 1, 28, 28), strict=True)
+            run.metrics["batch_sizes_off"] = sum(size != said for size, said in sizes)
             image_grid(
                 images[:30],
                 run.file("first_batch.png"),

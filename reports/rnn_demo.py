@@ -43,7 +43,7 @@ CLAIMS = (
           "three: seq_len, batch, input_size", "cell_sequence_dimensions", exactly(3), "{:.0f}"),
     Claim("2.11c", "three layers unrolled by hand and RNN, largest difference",
           "the figure of a three-layer RNN", "unrolled_error", at_most(1e-6), "{:.0e}"),
-    Claim("2.11d", "RNNCell: dimensions of its hidden state, maximum",
+    Claim("2.11d", "RNNCell itself: dimensions of its hidden state, maximum",
           "three: num_layers, batch, hidden_size", "cell_hidden_dimensions", exactly(3), "{:.0f}"),
 )  # fmt: skip
 
@@ -101,9 +101,9 @@ def shapes(run: Run, sizes: Mapping[str, int], modules: Modules) -> None:
         ["module", "input", "hidden state", "returned"], rows,
     )  # fmt: skip
     say(
-        "The document gives both modules an input of (seq_len, batch, input_size) and a hidden "
-        "state of (num_layers, batch, hidden_size). RNNCell is one layer and computes one step: a "
-        "loop gives it the steps of the sequence one by one."
+        "Under RNNCell the document gives an input of (seq_len, batch, input_size) and a hidden "
+        "state of (num_layers, batch, hidden_size). They are those of RNN. RNNCell is one layer "
+        "and computes one step: a loop gives it the steps of the sequence one by one."
     )
     for error in errors:
         say(error)

@@ -155,6 +155,7 @@ def test_three_descents_compared_by_hand(tmp_path: Path) -> None:
         "mini_time": 1.5 / 2,
         "equal_seconds": 3,
         "single_gain_by_epochs": 0.86 - 0.8,  # after two epochs
+        "full_gain_by_epochs": 0.8 - 0.9,
         "single_gain": 0.861 - 0.5,  # after three seconds
         "full_gain": 0.5 - 0.9,
         "mini_gain": 0.9 - 0.861,

@@ -180,7 +180,7 @@ def test_the_story_leaves_a_complete_run(finished: Path) -> None:
     assert found["test_accuracy"] > 0.6, "chance is 0.1"
     assert found["test_accuracy"] == float(rows[1]["test_accuracy"]), "saved after the last epoch"
     assert (found["saved_difference"], found["argmax_not_most_probable"]) == (0, 0)
-    assert (found["batch_numbers"], found["flattened_numbers"]) == (5 * 784, 784)
+    assert (found["batch_sizes_off"], found["weights"]) == (1, 784 * 256 + 256 * 10)
     single = [float(row["loss_at_batch_100"]) for row in rows]
     assert found["batch_loss_rises"] == (single[1] > single[0])
     assert found["loss_rises"] == 0
