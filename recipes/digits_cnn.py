@@ -4,6 +4,7 @@
     python recipes/digits_cnn.py --seeds 0,1,2,3,4  the same with five seeds
     python recipes/digits_cnn.py --validate         watch it, without test images
     python recipes/digits_cnn.py --ladder           what each step gives and costs
+    python recipes/digits_cnn.py --predict digit.jpgyour own digits
 
 You learn what is left to gain where the first network already reads 98.7% of the
 digits: small convolutions, moved and bent images, and the mean of many weights.
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
 import functools
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,21 +30,22 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from common.augment import random_crop, random_distortion
 from common.cli import add_data_flag, guarded, make_parser
 from common.data import LabelledImages, load_images, to_unit_range
 from common.device import can_fuse, seed_everything
-from common.metrics import accuracy
+from common.pictures import read_digits
 from common.runs import Run
 from common.start import start_run
-from common.training import Metric, accuracy_on, evaluate, predict, train_one_epoch
+from common.training import predict, train_one_epoch
 from recipes import ladder
+from recipes.images import SCORED_AT_ONCE, classify_own, parts, scores
+from recipes.training import one_cycle, running_mean, save_weights
 from reports import recipe_digits as report
 from reports.ladder import ladder as show_ladder
 
-SCORED_AT_ONCE = 500  # images
+SHIPPED = Path(__file__).parent / "weights" / "digits_cnn.safetensors"
 MEAN, DEVIATION = 0.1307, 0.3081  # of the pixels of the training images, 0..1
 LOOKS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))  # pixels to the right and down
 
@@ -99,12 +102,6 @@ STEPS: ladder.Steps = {
 RECIPE = ladder.everything(Recipe(), STEPS)
 
 # 2. The data: images with labels, and what training makes of the images of a batch
-
-@functools.cache
-def parts(data_dir: Path, limit: int | None) -> tuple[LabelledImages, LabelledImages]:
-    """The training images to train on, and those held out; read once in each process."""
-    return ladder.split(load_images("MNIST", "train", data_dir, limit))
-
 
 def varied(recipe: Recipe, images: Tensor) -> Tensor:
     """A batch as training sees it: bytes B×1×28×28 → moved, turned, bent, floats 0..1."""
@@ -186,8 +183,7 @@ def train(
     seed_everything(run.seed)
     network = DigitsNet(recipe).to(run.device).to(memory_format=torch.channels_last)
     # A copy whose weights go a little way towards the network's at each step: their running mean.
-    mean_network = AveragedModel(
-        network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True)  # fmt: skip
+    mean_network = running_mean(network, recipe.averaging)
     answering = mean_network.module if recipe.averaging else network
     batches = training.batches(recipe.batch_size, shuffle=True, seed=run.seed,
                                transform=functools.partial(varied, recipe))  # fmt: skip
@@ -196,7 +192,7 @@ def train(
         weight_decay=recipe.weight_decay, fused=can_fuse(run.device))  # fmt: skip
     schedule = None
     if recipe.one_cycle:
-        schedule = ladder.one_cycle(optimizer, recipe.epochs * len(batches), recipe.warm_up)
+        schedule = one_cycle(optimizer, recipe.epochs * len(batches), recipe.warm_up)
     loss_function = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     dtype = run.dtype if recipe.bfloat16 else torch.float32
 
@@ -216,27 +212,16 @@ def train(
     return answering
 
 
-def scores(
-    network: nn.Module, training: LabelledImages, held_out: LabelledImages, dtype: torch.dtype
-) -> dict[str, float]:
-    """Accuracy on as many training images as are held out; accuracy and loss on those held out."""
-    metrics: dict[str, Metric] = {"val_loss": nn.CrossEntropyLoss(), "val_accuracy": accuracy}
-    numbers = evaluate(network, held_out.batches(SCORED_AT_ONCE), metrics, dtype)
-    sample = training.first(len(held_out)).batches(SCORED_AT_ONCE)
-    return {**numbers, "train_accuracy": accuracy_on(network, sample, dtype)}
-
-
 # 5. Choosing: the ladder, or one training that is watched
 
 def train_one(run: Run, recipe: Recipe) -> None:
     """One training of the ladder, in a process of its own."""
-    train(run, recipe, *parts(run.options.data_dir, run.options.limit))
+    train(run, recipe, *parts("MNIST", run.options.data_dir, run.options.limit))
 
 
 def climb(run: Run) -> str:
     """Trains the recipe after each step, and without each; returns the closing sentence."""
-    recipes = ladder.climb(Recipe(), STEPS) | ladder.without_each(Recipe(), STEPS)
-    return show_ladder(run, ladder.run_ladder(run, run.options, train_one, recipes))
+    return show_ladder(run, ladder.run_ladder(run, run.options, train_one, Recipe(), STEPS))
 
 
 def validate(run: Run, recipe: Recipe) -> str:
@@ -257,7 +242,7 @@ def train_and_test(run: Run, recipe: Recipe) -> str:
     networks = []
     for one in runs:
         networks.append(train(one, recipe, training))
-        ladder.save_weights(one, networks[-1])
+        save_weights(one, networks[-1])
     return report.tested(run, runs, networks[0], *score_once(run, recipe, networks))
 
 
@@ -274,14 +259,26 @@ def score_once(
     return test, [predict(network, batches, dtype)[0] for network in networks]
 
 
-# 7. Main
+# 7. Your own photographs
+
+def look_at(options: Namespace, argv: Sequence[str] | None) -> None:
+    """Reads the digits on your own photographs."""
+    network = DigitsNet(RECIPE)
+    classify_own(__file__, options, argv, network, "MNIST", read_digits, report.DIGITS, document=2)
+
+
+# 8. Main
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
+    ladder.add_predict_flags(parser, SHIPPED, "which digits are these? Photographs of digits")
     add_data_flag(parser)
     options = ladder.parse_recipe(parser, argv, RECIPE)
     if ladder.helps_rank_0(options, train_one):
+        return
+    if options.predict:
+        look_at(options, argv)
         return
     recipe = ladder.as_chosen(RECIPE, options)
     with start_run(__file__, options, argv) as run:

@@ -4,6 +4,7 @@
     python recipes/fashion.py --seeds 0,1,2,3,4  the same with five seeds
     python recipes/fashion.py --validate         watch it, without test images
     python recipes/fashion.py --ladder           what each step gives and costs
+    python recipes/fashion.py --predict shoe.jpg your own garments
 
 You learn what turns a first network into a good one, and what each step costs.
 Target: at least 94.5% of Fashion-MNIST's test images classified correctly, with
@@ -20,27 +21,29 @@ from __future__ import annotations
 
 import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
 import functools
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from common.augment import random_crop, random_erase, random_flip
 from common.cli import add_data_flag, guarded, make_parser
 from common.data import LabelledImages, load_images, to_unit_range
 from common.device import can_fuse, seed_everything
-from common.metrics import accuracy
+from common.garments import read_garment
 from common.runs import Run
 from common.start import start_run
-from common.training import Metric, accuracy_on, evaluate, predict, train_one_epoch
+from common.training import predict, train_one_epoch
 from recipes import ladder
+from recipes.images import SCORED_AT_ONCE, classify_own, parts, scores
+from recipes.training import one_cycle, running_mean, save_weights
 from reports import recipe_fashion as report
 from reports.ladder import ladder as show_ladder
 
-SCORED_AT_ONCE = 500  # images
+SHIPPED = Path(__file__).parent / "weights" / "fashion.safetensors"
 MEAN, DEVIATION = 0.286, 0.353  # of the pixels of the training images, 0..1
 
 # 1. The recipe: the values here are document 3's network and training; each step changes some
@@ -92,12 +95,6 @@ STEPS: ladder.Steps = {
 RECIPE = ladder.everything(Recipe(), STEPS)
 
 # 2. The data: images with labels, and what training makes of the images of a batch
-
-
-@functools.cache
-def parts(data_dir: Path, limit: int | None) -> tuple[LabelledImages, LabelledImages]:
-    """The training images to train on, and those held out; read once in each process."""
-    return ladder.split(load_images("FashionMNIST", "train", data_dir, limit))
 
 
 def varied(recipe: Recipe, images: Tensor) -> Tensor:
@@ -181,8 +178,7 @@ def train(
     seed_everything(run.seed)
     network = ClothesNet(recipe).to(run.device).to(memory_format=torch.channels_last)
     # A copy whose weights go a little way towards the network's at each step: their running mean.
-    mean_network = AveragedModel(
-        network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True)  # fmt: skip
+    mean_network = running_mean(network, recipe.averaging)
     answering = mean_network.module if recipe.averaging else network
     batches = training.batches(recipe.batch_size, shuffle=recipe.shuffle, seed=run.seed,
                                transform=functools.partial(varied, recipe))  # fmt: skip
@@ -191,7 +187,7 @@ def train(
         weight_decay=recipe.weight_decay, fused=can_fuse(run.device))  # fmt: skip
     schedule = None
     if recipe.one_cycle:
-        schedule = ladder.one_cycle(optimizer, recipe.epochs * len(batches), recipe.warm_up)
+        schedule = one_cycle(optimizer, recipe.epochs * len(batches), recipe.warm_up)
     loss_function = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     dtype = run.dtype if recipe.bfloat16 else torch.float32
 
@@ -211,28 +207,17 @@ def train(
     return answering
 
 
-def scores(
-    network: nn.Module, training: LabelledImages, held_out: LabelledImages, dtype: torch.dtype
-) -> dict[str, float]:
-    """Accuracy on as many training images as are held out; accuracy and loss on those held out."""
-    metrics: dict[str, Metric] = {"val_loss": nn.CrossEntropyLoss(), "val_accuracy": accuracy}
-    numbers = evaluate(network, held_out.batches(SCORED_AT_ONCE), metrics, dtype)
-    sample = training.first(len(held_out)).batches(SCORED_AT_ONCE)
-    return {**numbers, "train_accuracy": accuracy_on(network, sample, dtype)}
-
-
 # 5. Choosing: the ladder, or one training that is watched
 
 
 def train_one(run: Run, recipe: Recipe) -> None:
     """One training of the ladder, in a process of its own."""
-    train(run, recipe, *parts(run.options.data_dir, run.options.limit))
+    train(run, recipe, *parts("FashionMNIST", run.options.data_dir, run.options.limit))
 
 
 def climb(run: Run) -> str:
     """Trains the recipe after each step, and without each; returns the closing sentence."""
-    recipes = ladder.climb(Recipe(), STEPS) | ladder.without_each(Recipe(), STEPS)
-    return show_ladder(run, ladder.run_ladder(run, run.options, train_one, recipes))
+    return show_ladder(run, ladder.run_ladder(run, run.options, train_one, Recipe(), STEPS))
 
 
 def validate(run: Run, recipe: Recipe) -> str:
@@ -253,7 +238,7 @@ def train_and_test(run: Run, recipe: Recipe) -> str:
     networks = []
     for one in runs:
         networks.append(train(one, recipe, training))
-        ladder.save_weights(one, networks[-1])
+        save_weights(one, networks[-1])
     return report.tested(run, runs, networks[0], *score_once(run, recipe, networks))
 
 
@@ -270,15 +255,28 @@ def score_once(
     return test, [predict(network, batches, dtype)[0] for network in networks]
 
 
-# 7. Main
+# 7. Your own photographs
+
+def look_at(options: Namespace, argv: Sequence[str] | None) -> None:
+    """Names the garments on your own photographs."""
+    network = ClothesNet(RECIPE)
+    classify_own(__file__, options, argv, network, "FashionMNIST", read_garment, report.NAMES,
+                 document=3)  # fmt: skip
+
+
+# 8. Main
 
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
+    ladder.add_predict_flags(parser, SHIPPED, "what are these? Photographs of one garment each")
     add_data_flag(parser)
     options = ladder.parse_recipe(parser, argv, RECIPE)
     if ladder.helps_rank_0(options, train_one):
+        return
+    if options.predict:
+        look_at(options, argv)
         return
     recipe = ladder.as_chosen(RECIPE, options)
     with start_run(__file__, options, argv) as run:

@@ -10,32 +10,26 @@ What is on the ladder is chosen on images held out from the training set; no tes
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
-import torch
 import torch.distributed as dist
-from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import OneCycleLR
 
 from common.cli import add_shared_flags, whole_number, whole_numbers
 from common.config import read_options
-from common.data import LabelledImages
 from common.errors import RunError, UsageError
-from common.files import Damaged, load_safetensors, save_safetensors
 from common.jobs import Job
 from common.ranks import default_jobs, rank, run_on_all_ranks
 from common.rows import Row, read_rows
 from common.runs import Run
+from recipes.training import HELD_OUT
 
 DOCUMENT = "document"  # the ladder's foot: the document's network and training
 SEEDS = (0, 1, 2, 3, 4)  # of the ladder, and of the numbers that are stated
-HELD_OUT = 6  # one training image in six is held out to choose by: 10,000 of 60,000
-SPLIT_SEED = 0  # the same images are held out whatever a run's seed
 
 
 class Trainable(Protocol):
@@ -105,20 +99,25 @@ def run_ladder(
     run: Run,
     options: argparse.Namespace,
     train_one: Callable[[Run, Any], object],
-    recipes: Mapping[str, Recipe],
+    base: Recipe,
+    steps: Steps,
     column: str = "val_accuracy",
 ) -> Trainings:
-    """Trains every recipe with every seed, several side by side, and returns their histories.
+    """Trains the base, the recipe after each step, and the complete one without each step.
 
-    `train_one(run, recipe)` trains one with the run's seed in the run's folder, by `run.epochs`, on
-    the training part of the training set; it logs `column` after each epoch. It is called in a
-    process of its own, so it is a function at the top of a module. Equal recipes are trained once;
-    with --resume those that are finished are not trained again. No training is longer than
-    --epochs. RunError names those that failed; one that diverged has no rows instead.
+    Each with every seed, several side by side; returns their histories. `train_one(run, recipe)`
+    trains one with the run's seed in the run's folder, by `run.epochs`, on the training part of the
+    training set; it logs `column` after each epoch. It is called in a process of its own, so it is
+    a function at the top of a module. Equal recipes are trained once; with --resume those that are
+    finished are not trained again. RunError names those that failed; one that diverged has no rows
+    instead.
     """
+    complete = everything(base, steps).epochs
+    asked = options.epochs if "epochs" in options else complete
+    recipes = _shortened(climb(base, steps) | without_each(base, steps), asked, complete)
     jobs: dict[tuple[Recipe, int], Job] = {}
     for seed in options.seeds:
-        for name, recipe in _shortened(recipes, options.epochs).items():
+        for name, recipe in recipes.items():
             if (recipe, seed) not in jobs:
                 folder = f"{name.lower().replace(' ', '-')}-seed{seed}"
                 subrun = run.subrun(folder, asdict(recipe), seed)
@@ -129,9 +128,19 @@ def run_ladder(
     failures = run_on_all_ranks(unfinished, partial(_work, train_one), options.jobs, (column,))
     _raise_unless_diverged(run, failures)
     trainings: dict[str, dict[int, Sequence[Row]]] = {}
-    for name, recipe in _shortened(recipes, options.epochs).items():
+    for name, recipe in recipes.items():
         trainings[name] = {seed: _history(jobs[recipe, seed]) for seed in options.seeds}
     return trainings
+
+
+def _shortened(
+    recipes: Mapping[str, Recipe], asked: int, complete: int
+) -> dict[str, Recipe]:
+    """The recipes with `asked` epochs instead of `complete`, others in proportion."""
+    changed = {}
+    for name, recipe in recipes.items():
+        changed[name] = replace(recipe, epochs=math.ceil(recipe.epochs * asked / complete))
+    return changed
 
 
 def helps_rank_0(options: argparse.Namespace, train_one: Callable[[Run, Any], object]) -> bool:
@@ -143,10 +152,6 @@ def helps_rank_0(options: argparse.Namespace, train_one: Callable[[Run, Any], ob
         return False
     run_on_all_ranks(None, partial(_work, train_one), options.jobs)
     return True
-
-
-def _shortened(recipes: Mapping[str, Recipe], epochs: int) -> dict[str, Recipe]:
-    return {name: replace(one, epochs=min(one.epochs, epochs)) for name, one in recipes.items()}
 
 
 def _work(train_one: Callable[[Run, Any], object], job: Job) -> None:
@@ -177,58 +182,6 @@ def each_seed(run: Run, options: argparse.Namespace, recipe: Trainable) -> Itera
         yield run if alone else run.subrun(f"seed{seed}", asdict(recipe), seed)
 
 
-def one_cycle(optimizer: Optimizer, steps: int, warm_up: float) -> OneCycleLR:
-    """Learning rates for all steps: up to the optimizer's in a share of them, then down to 0.
-
-    Along cosines, from 1/25 of the optimizer's rate; call `step()` after each step. L. N. Smith,
-    N. Topin, "Super-Convergence", arXiv 1708.07120. `warm_up` is a fraction.
-    """
-    steps = max(steps, 3)  # OneCycleLR divides by zero where the rise takes less than two steps
-    (lr,) = {group["lr"] for group in optimizer.param_groups}
-    share = max(warm_up, 2 / steps)
-    return OneCycleLR(optimizer, lr, steps, pct_start=share, cycle_momentum=False)
-
-
-def seconds_of_training(run: Run) -> float:
-    """The seconds from the first to the last batch of each epoch, without reading and scoring."""
-    return sum(row["seconds"] for row in run.history)
-
-
-def split(images: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
-    """Training images in two parts: to train on, and the last sixth of a seeded order to choose by.
-
-    The order does not depend on a run's seed, so all networks of a ladder are scored on the same.
-    """
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
-    held_out = len(images) // HELD_OUT
-    to_train, to_choose = order[: len(order) - held_out], order[len(order) - held_out :]
-    return (
-        LabelledImages(images.images[to_train], images.labels[to_train]),
-        LabelledImages(images.images[to_choose], images.labels[to_choose]),
-    )
-
-
-def save_weights(run: Run, network: nn.Module) -> None:
-    """Saves the network's weights as `model.safetensors` in the run's folder."""
-    tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-    save_safetensors(run.file("model.safetensors"), tensors)
-
-
-def load_weights(path: Path, network: nn.Module) -> None:
-    """Gives the network the weights in a file that `save_weights` wrote.
-
-    Raises UsageError for a file that cannot be read, is damaged, or of another network.
-    """
-    try:
-        network.load_state_dict(load_safetensors(path))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror})") from None
-    except (Damaged, RuntimeError):
-        raise UsageError(
-            f"{path} is damaged or does not hold the weights of this network"
-        ) from None
-
-
 # Options
 
 
@@ -242,11 +195,19 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
         help="train without the images held out to choose by, score those after each epoch, and "
              "no test image")  # fmt: skip
     add("--ladder", action="store_true",
-        help="train after each step, and without each; score the images held out; no training is "
-             "longer than --epochs")  # fmt: skip
+        help="train after each step, and without each; score the images held out; --epochs "
+             "shortens all in proportion")  # fmt: skip
     add("--jobs", type=whole_number(1), metavar="N",
         help="trainings of --ladder at the same time, one thread each (default: one for each CPU "
              "core; on a GPU, and for each rank of torchrun, one)")  # fmt: skip
+
+
+def add_predict_flags(parser: argparse.ArgumentParser, shipped: Path, question: str) -> None:
+    """Adds --predict, which answers the question about each file, and --weights."""
+    add = parser.add_argument
+    add("--predict", type=Path, nargs="+", metavar="FILE", help=question)
+    add("--weights", type=Path, default=shipped, metavar="FILE",
+        help="the network for --predict (default: ours)")  # fmt: skip
 
 
 def complete(options: argparse.Namespace) -> argparse.Namespace:

@@ -3,7 +3,7 @@
     python recipes/lines.py                      train it, then test it once
     python recipes/lines.py --seeds 0,1,2,3,4    the same with five seeds
     python recipes/lines.py --validate           watch it, without test pictures
-    python recipes/lines.py --ladder --epochs 35 what each step gives and costs
+    python recipes/lines.py --ladder             what each step gives and costs
     python recipes/lines.py --predict photo.jpg  the ends of a line of your own
 
 Lines are 1 to 7 pixels thick, blurred, noisy, on uneven grey, light or dark,
@@ -41,6 +41,7 @@ from common.training import predict, train_one_epoch
 from line_regression import Experiment, LineNetwork, end_loss, end_network, highest_two
 from recipes import ladder, line_pictures
 from recipes.line_pictures import SIZE, read_out, share_within
+from recipes.training import load_weights, one_cycle, save_weights
 from reports import recipe_lines as report
 from reports.ladder import ladder as show_ladder
 
@@ -189,7 +190,7 @@ def train(run: Run, recipe: Recipe, held_out: InMemoryDataset | None = None) -> 
     optimizer = kind(network.parameters(), lr=recipe.lr, fused=can_fuse(run.device))
     schedule = None
     if recipe.one_cycle:
-        schedule = ladder.one_cycle(optimizer, recipe.epochs * len(batches), WARM_UP)
+        schedule = one_cycle(optimizer, recipe.epochs * len(batches), WARM_UP)
     dtype = run.dtype if recipe.bfloat16 else torch.float32
     reduction = "mean" if recipe.each_pixel else "sum"
 
@@ -216,8 +217,7 @@ def train_one(run: Run, recipe: Recipe) -> None:
 
 def climb(run: Run) -> str:
     """Trains the recipe after each step, and without each; returns the closing sentence."""
-    recipes = ladder.climb(Recipe(), STEPS) | ladder.without_each(Recipe(), STEPS)
-    trainings = ladder.run_ladder(run, run.options, train_one, recipes)
+    trainings = ladder.run_ladder(run, run.options, train_one, Recipe(), STEPS)
     return show_ladder(run, trainings, label="lines with both ends within 2 px")
 
 
@@ -236,7 +236,7 @@ def train_and_test(run: Run, recipe: Recipe) -> str:
     runs, networks = list(ladder.each_seed(run, run.options, recipe)), []
     for one in runs:
         networks.append(train(one, recipe))
-        ladder.save_weights(one, networks[-1])
+        save_weights(one, networks[-1])
     return report.tested(run, runs, networks[0], *score_once(run, recipe, networks))
 
 
@@ -258,7 +258,7 @@ def score_once(
 def look_at(options: Namespace, argv: Sequence[str] | None) -> None:
     """Finds the ends of the lines in your own pictures."""
     network = EndFinder(RECIPE)
-    ladder.load_weights(options.weights, network)
+    load_weights(options.weights, network)
     files = read_each(options.predict, lambda path: [(path, read_image(path))])
     # The run starts only now: nothing is left behind where no picture can be read.
     with start_run(__file__, options, argv) as run:
@@ -274,10 +274,7 @@ def look_at(options: Namespace, argv: Sequence[str] | None) -> None:
 @guarded
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--predict", type=Path, nargs="+", metavar="FILE",
-                        help="where are the ends of the line in each of these pictures?")
-    parser.add_argument("--weights", type=Path, default=SHIPPED, metavar="FILE",
-                        help="the network for --predict (default: ours)")
+    ladder.add_predict_flags(parser, SHIPPED, "where are the ends of the line in these pictures?")
     options = ladder.parse_recipe(parser, argv, RECIPE)
     if ladder.helps_rank_0(options, train_one):
         return

@@ -27,22 +27,22 @@ from __future__ import annotations
 
 import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
 import argparse
-import functools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from common.cli import add_data_flag, add_run_flags, guarded, make_parser
-from common.data import LabelledImages, load_images
+from common.data import load_images
 from common.errors import UsageError
 from common.runs import Run
 from common.start import start_run
 from common.training import accuracy_on
 from recipes import ladder
-from recipes.fashion import SCORED_AT_ONCE, Recipe, train
+from recipes.fashion import Recipe, train
+from recipes.images import SCORED_AT_ONCE, parts
+from recipes.training import seconds_of_training
 from reports import recipe_sprint as report
 from reports.ladder import ladder as show_ladder
 
@@ -105,14 +105,6 @@ RACES = {
 # 2. Choosing: on images held out from the training images
 
 
-@functools.cache
-def parts(
-    dataset: str, data_dir: Path, limit: int | None
-) -> tuple[LabelledImages, LabelledImages]:
-    """The training images to train on, and those held out; read once in each process."""
-    return ladder.split(load_images(dataset, "train", data_dir, limit))
-
-
 def train_one(run: Run, recipe: Recipe) -> None:
     """One training of the chosen race, scored after each epoch on the images held out."""
     dataset = RACES[run.options.race].dataset
@@ -121,8 +113,8 @@ def train_one(run: Run, recipe: Recipe) -> None:
 
 def climb(run: Run, race: Race) -> str:
     """Trains the race's recipe after each step, and without each; returns the closing sentence."""
-    recipes = ladder.climb(race.foot, race.steps) | ladder.without_each(race.foot, race.steps)
-    return show_ladder(run, ladder.run_ladder(run, run.options, train_one, recipes))
+    trainings = ladder.run_ladder(run, run.options, train_one, race.foot, race.steps)
+    return show_ladder(run, trainings)
 
 
 def validate(run: Run, race: Race) -> str:
@@ -146,7 +138,7 @@ def run_races(run: Run, races: dict[str, Race]) -> str:
         for seed in run.options.seeds:
             subrun = run.subrun(f"{name}-seed{seed}", asdict(race.recipe), seed)
             networks[name].append(train(subrun, race.recipe, training))
-            seconds[name].append(ladder.seconds_of_training(subrun))
+            seconds[name].append(seconds_of_training(subrun))
     return report.raced(run, races, score_once(run, races, networks), seconds)
 
 
@@ -175,8 +167,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add_data_flag(parser)
     ladder.add_recipe_flags(parser)
     add_run_flags(parser, resumable=True)
-    longest = max(race.epochs for race in RACES.values())
-    parser.set_defaults(precision="auto", epochs=longest)  # the ladder's upper limit
+    parser.set_defaults(precision="auto")
     options = ladder.complete(parser.parse_args(argv))
     if (options.ladder or options.validate) and options.race is None:
         raise UsageError(f"--ladder and --validate need --race, one of {', '.join(RACES)}")

@@ -35,7 +35,6 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +50,7 @@ from common.start import start_run
 from common.training import Metric, evaluate, predict, train_one_epoch
 from common.weather import ANSWERS, MEASUREMENTS, load_weather
 from recipes import ladder
+from recipes.training import load_weights, one_cycle, save_weights
 from reports import recipe_weather as report
 
 YEARS, TEST_YEAR = (2012, 2013, 2014), 2015
@@ -165,7 +165,7 @@ def train(
     batches = make_loader(training, recipe.batch_size, shuffle=True, seed=run.seed)
     schedule = None
     if recipe.one_cycle:
-        schedule = ladder.one_cycle(optimizer, recipe.epochs * len(batches), recipe.warm_up)
+        schedule = one_cycle(optimizer, recipe.epochs * len(batches), recipe.warm_up)
 
     def after_step(logits: Tensor, loss: Tensor) -> None:
         if schedule is not None:
@@ -191,8 +191,8 @@ def train_one(run: Run, recipe: Recipe) -> None:
 
 def climb(run: Run) -> str:
     """Trains the recipe after each step, and without each; returns the closing sentences."""
-    recipes = ladder.climb(Recipe(), STEPS) | ladder.without_each(Recipe(), STEPS)
-    return report.climbed(run, ladder.run_ladder(run, run.options, train_one, recipes))
+    trainings = ladder.run_ladder(run, run.options, train_one, Recipe(), STEPS)
+    return report.climbed(run, trainings)
 
 
 def validate(run: Run, recipe: Recipe) -> str:
@@ -210,7 +210,7 @@ def train_and_test(run: Run, recipe: Recipe) -> str:
     runs = [*ladder.each_seed(run, run.options, recipe)]
     models = {"recipe": [train(one, recipe) for one in runs]}
     for one, model in zip(runs, models["recipe"], strict=True):
-        ladder.save_weights(one, model)
+        save_weights(one, model)
     for name, other in COMPARED.items():
         for seed in run.options.seeds:
             one = run.subrun(f"{report.folder_of(name)}-seed{seed}", asdict(other), seed)
@@ -242,7 +242,7 @@ def forecast(options: argparse.Namespace) -> list[float]:
     tables = [day_inputs(RECIPE, report.read_days(path)) for path in options.predict]
     days = torch.stack([table[-RECIPE.days :] for table in tables])  # N×days×F
     model = Forecaster(RECIPE, days)
-    ladder.load_weights(options.weights, model)
+    load_weights(options.weights, model)
     model.eval()
     with torch.inference_mode():
         return [*model(days).softmax(1)[:, ANSWERS.index("wet")].tolist()]
@@ -255,9 +255,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--held-out", type=int, choices=YEARS, default=YEARS[-1],
         help="year to choose by, of --validate and --ladder (default %(default)s)")  # fmt: skip
-    add("--predict", type=Path, nargs="+", metavar="FILE",
-        help="is the day after these wet? Tables with the columns of data/weather's")  # fmt: skip
-    add("--weights", type=Path, default=SHIPPED, metavar="FILE", help="of --predict (default ours)")
+    ladder.add_predict_flags(
+        parser, SHIPPED, "is the day after these wet? Tables with the columns of data/weather's")
     add_data_flag(parser)
     options = ladder.parse_recipe(parser, argv, RECIPE, precision="fp32", device="cpu")
     if options.precision != "fp32":

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TARGETS = {"digits_mlp": (0.99, 0.993), "digits_cnn": (0.997, 0.9976)}  # and stretch targets
 WITHIN = 10 * 60  # seconds
 COPIES = 4
+DIGITS = [str(digit) for digit in range(10)]
 
 
 def claims(name: str, run: Run, recipe: Trainable) -> list[Target]:
@@ -61,4 +62,4 @@ def tested(
     logits: Sequence[Tensor],
 ) -> str:
     """What `recipes.tested` does, for the ten digits."""
-    return recipes.tested(run, runs, network, test, logits, [str(digit) for digit in range(10)])
+    return recipes.tested(run, runs, network, test, logits, DIGITS)

@@ -28,11 +28,11 @@ from common.figures import (
 from common.layers import count_parameters
 from common.runs import Run
 from common.terminal import print_table, say
-from recipes.ladder import seconds_of_training
 from recipes.line_pictures import COLUMNS, describe_test_lines, distances, share_within
+from recipes.training import seconds_of_training
 from reports.line_regression import mark_ends
 from reports.line_regression_question import with_names
-from reports.recipes import STATED, final, judged, targets
+from reports.recipes import STATED, final, judged, predict_command, targets
 
 if TYPE_CHECKING:
     from recipes.lines import Recipe
@@ -105,8 +105,9 @@ def tested(
     seconds = [seconds_of_training(one) for one in runs]
     ending = final(run, shares, seconds, SCORE.capitalize())
     return (
-        f"{ending} Open lines.png and mistakes.png. Next: python recipes/lines.py --ladder, which "
-        "shows what each step gives, or --predict with a picture of your own."
+        f"{ending} Open lines.png and mistakes.png. Next: python {run.command} --ladder, which "
+        f"shows what each step gives; {predict_command(run, runs[0])}, which looks for the ends of "
+        "a line of your own."
     )
 
 

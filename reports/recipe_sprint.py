@@ -11,7 +11,7 @@ from common.claims import Target
 from common.figures import COLOURS, UNSEEN, new_figure, save_figure
 from common.runs import Run
 from common.terminal import print_table
-from recipes.ladder import seconds_of_training
+from recipes.training import seconds_of_training
 from reports.recipes import CORES, judged
 
 if TYPE_CHECKING:

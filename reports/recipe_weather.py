@@ -23,9 +23,9 @@ from common.rows import Row
 from common.runs import Run
 from common.terminal import print_table, say
 from common.weather import ANSWERS, MEASUREMENTS
-from recipes.ladder import seconds_of_training
+from recipes.training import seconds_of_training
 from reports import ladder as ladder_report
-from reports.recipes import STATED, judged
+from reports.recipes import STATED, judged, predict_command
 
 if TYPE_CHECKING:
     from recipes.weather import Recipe
@@ -155,7 +155,8 @@ def tested(run: Run, runs: Sequence[Run], answers: Answers, rules: Rules, wet: T
         "chance does in one case of twenty)."
     )
     draw(run, shares, answers["recipe"], wet)
-    return f"{ending(shares)} Open weather.png. For your own days:\n{predict_command(run)}"
+    command = predict_command(run, runs[0], "my_days.csv")
+    return f"{ending(shares)} Open weather.png. For your own days:\n{command}"
 
 
 def right(answers: Tensor, wet: Tensor) -> float:
@@ -252,14 +253,6 @@ def draw_reliability(panel: Axes, probabilities: Tensor, wet: Tensor) -> None:
 
 
 # Your own days
-
-
-def predict_command(run: Run) -> str:
-    """The command that reads your own days with a network of this run."""
-    seeds = run.options.seeds
-    folder = run.folder if len(seeds) == 1 else run.folder / f"seed{seeds[0]}"
-    weights = folder / "model.safetensors"
-    return f"python recipes/weather.py --predict my_days.csv --weights {weights}"
 
 
 def read_days(path: Path) -> Tensor:

@@ -13,9 +13,9 @@ from common.claims import Target
 from common.data import LabelledImages
 from common.layers import count_parameters
 from common.metrics import accuracy
-from common.runs import Run
+from common.runs import Run, in_shell
 from common.terminal import print_table, say
-from recipes.ladder import seconds_of_training
+from recipes.training import WEIGHTS, seconds_of_training
 from reports.classification import learning_curves, mistakes_figure, right_and_confused
 
 CORES = 2  # the targets' seconds are those of two cores
@@ -146,6 +146,12 @@ def tested(
     first = "" if len(runs) == 1 else f" Seed {run.options.seeds[0]}:"
     return (
         f"{ending}{first} {right_and_confused(test.labels, logits[0], names)} "
-        f"Open misclassified.png. Next: python {run.script} --ladder, which shows what each step "
-        "gives."
+        f"Open misclassified.png. Next: python {run.command} --ladder, which shows what each step "
+        f"gives; {predict_command(run, runs[0])}, which shows your own image to this network."
     )
+
+
+def predict_command(run: Run, trained: Run, example: str = "photo.jpg") -> str:
+    """The command that shows a file to the network of a training, by the weights it saved."""
+    weights = str(trained.folder / WEIGHTS)
+    return in_shell(["python", run.command, "--predict", example, "--weights", weights])

@@ -24,7 +24,9 @@ from common.jobs import Job
 from common.rows import Row
 from common.runs import Run
 from recipes import ladder
-from recipes.ladder import as_chosen, climb, everything, parse_recipe, split, without_each
+from recipes import training as recipe_training
+from recipes.ladder import as_chosen, climb, everything, parse_recipe, without_each
+from recipes.training import one_cycle, save_weights, seconds_of_training, split
 from reports import recipes as recipes_report
 from reports.ladder import ladder as ladder_report
 from tests.conftest import make_run, no_processes
@@ -89,9 +91,8 @@ def climbed(
 ) -> tuple[Run, ladder.Trainings]:
     """A run whose ladder was trained with two seeds."""
     run = make_run(tmp_path_factory.mktemp("ladder"), epochs=2, seeds=(0, 4), jobs=1)
-    recipes = {**climb(BASE, STEPS), **without_each(BASE, STEPS)}
     with no_processes():
-        return run, ladder.run_ladder(run, run.options, train_one, recipes)
+        return run, ladder.run_ladder(run, run.options, train_one, BASE, STEPS)
 
 
 def test_every_recipe_is_trained_with_every_seed(
@@ -101,7 +102,7 @@ def test_every_recipe_is_trained_with_every_seed(
     assert list(trainings) == [
         "document", "longer", "norm", "wider", "without longer", "without norm", "without wider",
     ]  # fmt: skip
-    assert [len(rows) for rows in trainings["norm"].values()] == [2, 2], "at most --epochs"
+    assert [len(rows) for rows in trainings["norm"].values()] == [2, 2], "2 of 3 --epochs"
     assert [len(rows) for rows in trainings["without longer"].values()] == [1, 1]
     assert dict(trainings["without norm"]) == {0: [], 4: []}, "it diverged"
     assert trainings["wider"][4][-1]["val_accuracy"] == pytest.approx(0.614)
@@ -126,8 +127,7 @@ def test_what_is_finished_is_not_trained_again(
         return {}
 
     monkeypatch.setattr(ladder, "run_on_all_ranks", note)
-    recipes = {**climb(BASE, STEPS), **without_each(BASE, STEPS)}
-    again = ladder.run_ladder(run, run.options, train_one, recipes)
+    again = ladder.run_ladder(run, run.options, train_one, BASE, STEPS)
     assert again == trainings
     assert left == ["without-norm-seed0", "without-norm-seed4"]
 
@@ -140,10 +140,10 @@ def test_a_failure_is_named_and_does_not_pass_for_a_result(
 
     monkeypatch.setattr(ladder, "run_on_all_ranks", fail)
     run = make_run(tmp_path, epochs=1, seeds=(0,), jobs=1)
-    recipes = {"unlucky": BASE, "diverged": replace(BASE, lr=9.0)}
-    with pytest.raises(RunError, match="unlucky-seed0: ValueError: thirteen; --out-dir") as failure:
-        ladder.run_ladder(run, run.options, train_one, recipes)
-    assert "diverged" not in str(failure.value)
+    steps: ladder.Steps = {"high": {"lr": 9.0}}
+    with pytest.raises(RunError, match="document-seed0: ValueError: thirteen; --out") as failure:
+        ladder.run_ladder(run, run.options, train_one, BASE, steps)
+    assert "high" not in str(failure.value)
 
 
 def test_gains_losses_and_seconds_by_hand(
@@ -251,13 +251,13 @@ def test_a_run_for_each_seed(tmp_path: Path) -> None:
     assert [one.seed for one in runs] == [3, 5]
     assert [one.folder.name for one in runs] == ["seed3", "seed5"]
     run.history = [{"seconds": 1.5}, {"seconds": 2.0}]
-    assert ladder.seconds_of_training(run) == 3.5
+    assert seconds_of_training(run) == 3.5
 
 
 @pytest.mark.parametrize(("steps", "top"), [(20, 4), (8, 1), (5, 1), (3, 1), (2, 1), (1, 0)])
 def test_one_cycle_rises_and_falls_also_in_few_steps(steps: int, top: int) -> None:
     optimizer = torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.5, momentum=0.9)
-    schedule = ladder.one_cycle(optimizer, steps, 0.25)
+    schedule = one_cycle(optimizer, steps, 0.25)
     rates = []
     for _ in range(steps):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -279,17 +279,21 @@ def test_weights_are_saved_and_loaded(tmp_path: Path) -> None:
 
     saved, loaded = network(4), network(4)
     run = make_run(tmp_path)
-    ladder.save_weights(run, saved)
+    before = {name: value.clone() for name, value in saved.state_dict().items()}
+    save_weights(run, saved)
     path = tmp_path / "model.safetensors"
-    ladder.load_weights(path, loaded)
+    recipe_training.load_weights(path, loaded)
     for name, value in saved.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name]), name
+        assert torch.equal(value, before[name].half().to(value.dtype)), f"{name} is rounded"
+    numbers = sum(value.numel() for value in before.values())
+    assert path.stat().st_size < 2 * numbers + 1000
     with pytest.raises(UsageError, match="not hold the weights of this network"):
-        ladder.load_weights(path, network(5))
+        recipe_training.load_weights(path, network(5))
     with pytest.raises(UsageError, match="not hold the weights of this network"):
-        ladder.load_weights(tmp_path / "config.json", loaded)
+        recipe_training.load_weights(tmp_path / "config.json", loaded)
     with pytest.raises(UsageError, match="absent cannot be read"):
-        ladder.load_weights(tmp_path / "absent", loaded)
+        recipe_training.load_weights(tmp_path / "absent", loaded)
 
 
 TARGETS = recipes_report.targets(

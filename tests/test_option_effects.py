@@ -231,5 +231,5 @@ def test_a_ladder_has_as_many_processes_as_asked_for(
     monkeypatch.setattr(ladder, "run_on_all_ranks", note)
     run = make_run(tmp_path)
     options = Namespace(seeds=(0,), epochs=1, jobs=3)
-    ladder.run_ladder(run, options, MagicMock(), {"foot": fashion.Recipe()})
+    ladder.run_ladder(run, options, MagicMock(), fashion.Recipe(), {})
     assert found == [3]

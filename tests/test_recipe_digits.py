@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -26,7 +27,8 @@ from common.layers import count_parameters
 from common.rows import Row, read_rows
 from common.runs import Run
 from recipes import digits_cnn, digits_mlp
-from recipes.ladder import climb, everything, load_weights, without_each
+from recipes.ladder import Steps, climb, without_each
+from recipes.training import load_weights, save_weights
 from reports import recipe_digits as report
 from reports import recipes
 from reports.recipes import SEEDS
@@ -106,8 +108,7 @@ def test_the_chapters_differ_only_by_the_network() -> None:
         defined = [node for node in body if isinstance(node, ast.FunctionDef)]
         functions.append({node.name: ast.dump(node) for node in defined})
     mlp, cnn = functions
-    for name in ("parts", "varied", "scores", "train_one", "climb", "validate", "train_and_test",
-                 "score_once"):  # fmt: skip
+    for name in ("varied", "climb", "train_one", "validate", "train_and_test", "score_once"):
         assert mlp[name] == cnn[name], name
     looks = [inspect.getsource(chapter.DigitsNet.forward) for chapter in CHAPTERS]
     assert looks[0] == looks[1]
@@ -215,9 +216,10 @@ def test_the_rate_rises_and_falls_and_the_weights_are_averaged(
     assert len(rates) == 12
     assert rates.index(max(rates)) in (2, 3)
     assert rates[0] < recipe.lr / 10 > rates[-1]
-    mean = weights[0]  # 0.8 of it stay at each step
-    for one in weights[1:]:
-        mean = 0.8 * mean + 0.2 * one
+    mean = weights[0]  # 0.8 of it stay at each step, at first less
+    for step, one in enumerate(weights[1:], 1):
+        kept = min(0.8, (1 + step) / (10 + step))
+        mean = kept * mean + (1 - kept) * one
     assert torch.allclose(next(network.parameters()), mean, atol=1e-6)
 
 
@@ -306,6 +308,25 @@ def test_the_chapter_trains_and_scores_the_test_images_once(
 
 
 @both
+def test_own_images(
+    chapter: ModuleType, small: Any, digits: LabelledImages, tmp_path: Path, call: Call
+) -> None:
+    """One bad file is named, the other is read; untrained weights give some answer."""
+    with make_run(tmp_path / "trained") as run:
+        save_weights(run, chapter.DigitsNet(small))
+    Image.fromarray(255 - digits.images[0, 0].numpy()).save(tmp_path / "digit.png")
+    (tmp_path / "bad.png").write_text("no image")
+    code, out, err = call(
+        chapter.main, "--predict", tmp_path / "digit.png", tmp_path / "bad.png",
+        "--weights", tmp_path / "trained" / "model.safetensors", "--out-dir", tmp_path / "seen",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert "bad.png is not an image" in " ".join(out.split())
+    assert 0 <= read_summary(tmp_path / "seen")["metrics"]["prediction_1"] <= 9
+    assert (tmp_path / "seen" / "seen.png").exists()
+
+
+@both
 def test_choosing_reads_no_test_image(
     chapter: ModuleType, small: Any, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,23 +352,19 @@ def test_the_ladder_trains_each_step_and_without_each(
     chapter: ModuleType, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The chapter's side of it; `test_ladder.py` trains in workers."""
-    seen: dict[str, Any] = {}
 
     def stand_in(
-        run: Run, options: object, train_one: Callable[..., None], recipes: Mapping[str, Any]
+        run: Run, options: object, train_one: Callable[..., None], base: Any, steps: Steps
     ) -> dict[str, dict[int, Sequence[Row]]]:
-        assert train_one is chapter.train_one
-        seen.update(recipes)
+        assert (train_one, base, steps) == (chapter.train_one, chapter.Recipe(), chapter.STEPS)
         row = {"epoch": 1, "seconds": 2.0, "val_accuracy": 0.9}
-        return {name: {0: [row]} for name in recipes}
+        return {name: {0: [row]} for name in climb(base, steps) | without_each(base, steps)}
 
     monkeypatch.setattr("recipes.ladder.run_ladder", stand_in)
     code, _, err = call(chapter.main, "--ladder", "--out-dir", tmp_path)
     assert (code, err) == (0, "")
-    assert seen["document"] == chapter.Recipe()
-    assert seen["five looks"] == everything(chapter.Recipe(), chapter.STEPS)
-    assert len(seen) == 2 * len(chapter.STEPS) + 1
     assert read_summary(tmp_path)["claims"] == []
+    assert (tmp_path / "ladder.png").exists()
 
 
 # The report

@@ -20,7 +20,7 @@ from common.layers import count_parameters
 from common.rows import read_rows
 from line_regression import Experiment, LineNetwork, draw_lines, make_lines
 from recipes import line_pictures, lines
-from recipes.ladder import climb, load_weights, save_weights, without_each
+from recipes.ladder import climb, without_each
 from recipes.line_pictures import (
     COLUMNS,
     SIZE,
@@ -34,6 +34,7 @@ from recipes.line_pictures import (
     views,
 )
 from recipes.lines import RECIPE, STEPS, EndFinder, Recipe, find_ends, loss_of, main, train
+from recipes.training import load_weights, save_weights
 from reports.line_regression_scores import outermost_pixels
 from tests.conftest import Call, make_run, numbers, read_summary
 

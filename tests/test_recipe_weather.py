@@ -19,7 +19,8 @@ from common.layers import count_parameters
 from common.runs import Run
 from common.weather import load_weather
 from recipes import weather
-from recipes.ladder import climb, load_weights, without_each
+from recipes.ladder import climb, without_each
+from recipes.training import load_weights
 from recipes.weather import (
     RECIPE,
     STEPS,

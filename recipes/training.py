@@ -1,0 +1,96 @@
+"""What the trainings of all recipes share: what is held out, learning rates, means, weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from common.data import LabelledImages
+from common.errors import UsageError
+from common.files import Damaged, load_safetensors, save_safetensors
+from common.runs import Run
+
+HELD_OUT = 6  # one training image in six is held out to choose by: 10,000 of 60,000
+SPLIT_SEED = 0  # the same images are held out whatever a run's seed
+Tensors = tuple[Tensor, ...] | list[Tensor]
+WEIGHTS = "model.safetensors"
+
+
+def one_cycle(optimizer: Optimizer, steps: int, warm_up: float) -> OneCycleLR:
+    """Learning rates for all steps: up to the optimizer's in a share of them, then down to 0.
+
+    Along cosines, from 1/25 of the optimizer's rate; call `step()` after each step. L. N. Smith,
+    N. Topin, "Super-Convergence", arXiv 1708.07120. `warm_up` is a fraction.
+    """
+    steps = max(steps, 3)  # OneCycleLR divides by zero where the rise takes less than two steps
+    (lr,) = {group["lr"] for group in optimizer.param_groups}
+    share = max(warm_up, 2 / steps)
+    return OneCycleLR(optimizer, lr, steps, pct_start=share, cycle_momentum=False)
+
+
+def running_mean(network: nn.Module, share: float) -> AveragedModel:
+    """A copy of the network whose weights are the running mean of the network's.
+
+    At each `update_parameters(network)` it keeps a part of what it is and takes the rest from the
+    network. The part grows with the number of steps to `share` (0..1), so that the first, random
+    weights are soon forgotten.
+    """
+
+    def average(means: Tensors, weights: Tensors, steps: Tensor | int) -> None:
+        kept = min(share, (1 + float(steps)) / (10 + float(steps)))
+        get_ema_multi_avg_fn(kept)(means, weights, steps)
+
+    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+
+
+def seconds_of_training(run: Run) -> float:
+    """The seconds from the first to the last batch of each epoch, without reading and scoring."""
+    return sum(row["seconds"] for row in run.history)
+
+
+def split(images: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
+    """Training images in two parts: to train on, and the last sixth of a seeded order to choose by.
+
+    The order does not depend on a run's seed, so all networks of a ladder are scored on the same.
+    """
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    held_out = len(images) // HELD_OUT
+    to_train, to_choose = order[: len(order) - held_out], order[len(order) - held_out :]
+    return (
+        LabelledImages(images.images[to_train], images.labels[to_train]),
+        LabelledImages(images.images[to_choose], images.labels[to_choose]),
+    )
+
+
+def save_weights(run: Run, network: nn.Module) -> None:
+    """Rounds the network's weights to 16-bit floats and saves them as `model.safetensors`.
+
+    So the file is half as large, and the network that is tested afterwards is the saved one.
+    """
+    tensors = {}
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            rounded = value.half() if value.is_floating_point() else value
+            value.copy_(rounded)
+            tensors[name] = rounded.cpu().contiguous()
+    save_safetensors(run.file(WEIGHTS), tensors)
+
+
+def load_weights(path: Path, network: nn.Module) -> None:
+    """Gives the network the weights in a file that `save_weights` wrote.
+
+    Raises UsageError for a file that cannot be read, is damaged, or of another network.
+    """
+    try:
+        network.load_state_dict(load_safetensors(path))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror})") from None
+    except (Damaged, RuntimeError):
+        raise UsageError(
+            f"{path} is damaged or does not hold the weights of this network"
+        ) from None
