@@ -42,7 +42,7 @@ from common.device import can_fuse, seed_everything
 from common.errors import UsageError
 from common.familiar import warnings_for
 from common.garments import read_garment
-from common.image_files import as_batches, read_each
+from common.given_files import as_batches, read_each
 from common.layers import count_views, measured_sides
 from common.metrics import accuracy
 from common.own_images import ClassImages, load_own_classes, parse_own, read_own, saved_names

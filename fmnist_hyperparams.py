@@ -245,7 +245,7 @@ def load_result(job: Job, images: Tensor) -> Result:
     with torch.inference_mode():
         hidden_values = network[:-1](make_inputs(experiment, images))  # N×1000
     number, changes = list(EVERY_EXPERIMENT).index(name), differences(experiment, BASE)
-    history = read_rows(job.run.folder / "metrics.csv")
+    history = read_rows(job.run.folder / "metrics.csv", job.epochs)
     return Result(name, experiment.section, changes, number, history, network, hidden_values)
 
 

@@ -39,7 +39,7 @@ from common.data import LabelledImages, load_images, to_unit_range
 from common.device import autocast, can_fuse, seed_everything
 from common.errors import UsageError
 from common.familiar import warnings_for
-from common.image_files import as_batches, read_each
+from common.given_files import as_batches, read_each
 from common.image_folder import check_images, decode_images, export_image_folder
 from common.metrics import accuracy
 from common.pictures import read_digits

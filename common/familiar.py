@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from common.data import LabelledImages, load_images
-from common.image_files import OwnImage, as_batch
+from common.given_files import as_batch
+from common.image_files import OwnImage
 
 TRAINING, UNSEEN = 20_000, 1_000  # images that are looked at: enough, and half a second
 RARE = 0.05  # of the test images are called strange too; so are half of all letters

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +18,7 @@ from torch import Tensor
 
 from common.errors import UsageError
 from common.labels import one_line
-from common.terminal import say, track
 
-Found = TypeVar("Found")
 Colours = npt.NDArray[np.float64]  # H×W×3: red, green, blue, 0..1
 
 # What cameras, telephones and drawing programs write. Pillow knows more formats; one of them, EPS,
@@ -31,7 +28,6 @@ LARGEST = 50_000_000  # pixels; a photograph of a good camera has about 25 milli
 WORKING_SIDE = 300  # the longer side that an image is reduced to: enough for a stroke, and quick
 AT_ONCE = 1_000_000  # pixels of a large image that are converted at a time, to save memory
 ORIENTATION = 0x0112  # the field of EXIF in which a camera says how it was held
-NAMED = 10  # files left out that are named; of more only the number is said
 
 
 @dataclass(frozen=True)
@@ -151,42 +147,3 @@ def _opaque(image: Image.Image) -> Image.Image:
     opaque = Image.new("RGBA", image.size, ground)
     opaque.alpha_composite(image)
     return opaque.convert("RGB")
-
-
-def read_each(
-    paths: Sequence[Path], read: Callable[[Path], Sequence[Found]]
-) -> list[Found]:
-    """What `read` finds in all the files; a file that it refuses is named and left out.
-
-    Raises UsageError where it refuses all of them, with the reason of the first.
-    """
-    found: list[Found] = []
-    refusals = []
-    for path in track(paths, "files read"):
-        try:
-            found += read(path)
-        except UsageError as error:
-            refusals.append(str(error))
-    if not found:
-        others = f" (and {len(paths) - 1} more that cannot be used)" if len(paths) > 1 else ""
-        raise UsageError(refusals[0] + others)
-    say_left_out(refusals)
-    return found
-
-
-def say_left_out(refusals: Sequence[str]) -> None:
-    """Names the first ten files that cannot be used, and says how many more there are."""
-    for refusal in refusals[:NAMED]:
-        say(f"Left out: {refusal}.")
-    if len(refusals) > NAMED:
-        say(f"Left out: {len(refusals) - NAMED} more files that cannot be used.")
-
-
-def as_batch(own: Sequence[OwnImage]) -> Tensor:
-    """The images as a network takes them, N×1×28×28."""
-    return torch.stack([one.image for one in own])
-
-
-def as_batches(own: Sequence[OwnImage], size: int = 200) -> list[tuple[Tensor, Tensor]]:
-    """The images in batches for `training.predict`, which wants labels too: here they are zeros."""
-    return [(part, torch.zeros(len(part))) for part in as_batch(own).split(size)]

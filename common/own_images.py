@@ -16,7 +16,8 @@ from torch import Tensor
 from common.data import LabelledImages
 from common.errors import UsageError
 from common.files import write_text
-from common.image_files import Colours, OwnImage, own_image, read_image, say_left_out
+from common.given_files import say_left_out
+from common.image_files import Colours, OwnImage, own_image, read_image
 from common.labels import one_line
 from common.terminal import track
 

@@ -26,12 +26,15 @@ def append_row(path: Path, row: Mapping[str, object]) -> None:
         file.write(text)
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of numbers in a file; UsageError where it was damaged."""
+def read_rows(path: Path, count: int | None = None) -> list[Row]:
+    """The rows of numbers in a file; UsageError where it was damaged or has not `count` rows."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file, strict=True)
-            return [{name: float(value) for name, value in row.items()} for row in rows]
+            numbers = [{name: float(value) for name, value in row.items()} for row in rows]
+        if count is not None and len(numbers) != count:
+            raise ValueError
+        return numbers
     except (ValueError, TypeError, csv.Error):  # TypeError: a row that is too short or too long
         raise UsageError(
             f"{path} is damaged; delete {path.parent}, and --resume trains it again"

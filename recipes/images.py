@@ -12,7 +12,8 @@ from torch import nn
 
 from common.data import LabelledImages, load_images
 from common.familiar import warnings_for
-from common.image_files import OwnImage, as_batches, read_each
+from common.given_files import as_batches, read_each
+from common.image_files import OwnImage
 from common.metrics import accuracy
 from common.rows import Row
 from common.start import start_run

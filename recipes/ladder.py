@@ -160,7 +160,7 @@ def _work(train_one: Callable[[Run, Any], object], job: Job) -> None:
 
 
 def _history(job: Job) -> Sequence[Row]:
-    return read_rows(job.run.folder / "metrics.csv") if job.finished else []
+    return read_rows(job.run.folder / "metrics.csv", job.epochs) if job.finished else []
 
 
 def _raise_unless_diverged(run: Run, failures: Mapping[str, str]) -> None:

@@ -34,7 +34,8 @@ from torch.nn.functional import mse_loss
 from common.cli import guarded, make_parser
 from common.data import InMemoryDataset, make_loader
 from common.device import can_fuse, seed_everything
-from common.image_files import read_each, read_image
+from common.given_files import read_each
+from common.image_files import read_image
 from common.runs import Run
 from common.start import start_run
 from common.training import predict, train_one_epoch

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from line_regression import Experiment, Lines
 
 RATES = (0.1, 0.01, 0.001)
-SUMMED, FRACTIONS, PIXELS = "summed", "averaged", "averaged, px²"
+SUMMED, FRACTIONS, PIXELS = "as fractions, summed", "as fractions, averaged", "in pixels, averaged"
 JUDGED = {FRACTIONS: "fractions", PIXELS: "pixels"}  # and their names in the metrics
 Watched = Mapping[tuple[str, float], Updates]  # by loss and learning rate
 
@@ -79,14 +79,14 @@ def learning_rates(run: Run, watched: Watched) -> None:
     print_table(
         "Which learning rates drive the outputs to 0 or 1 (in three decimals)? The share of such "
         f"outputs after epochs 1 to {epochs[-1]}",
-        ["squared errors", "rate", *epochs, "largest", "rose"],
+        ["errors", "rate", *epochs, "largest", "rose"],
         table,
     )
     say(
         "largest: the largest number before the sigmoid, in the last batch. rose: the share of "
         "batches whose mean output is above that of the batch before. The document's loss, "
-        "nn.MSELoss, averages the squared errors; here they are also summed, as in the final run, "
-        "and averaged with the errors in pixels (px²)."
+        "nn.MSELoss, averages the squared errors. What their unit is, it does not show: fractions "
+        "of the image's side, also summed as in the final run, or pixels."
     )
     learning_rates_figure(run, watched)
 
@@ -103,7 +103,7 @@ def learning_rates_figure(run: Run, watched: Watched) -> None:
         by_rate = {rate: updates for (name, rate), updates in watched.items() if name == loss}
         draw_rates(upper[column], by_rate, "saturated", scale=100)
         draw_rates(lower[column], by_rate, "largest_prediction")
-        upper[column].set(title=f"squared errors {loss}", ylabel="outputs at 0 or 1 (%)",
+        upper[column].set(title=f"errors {loss}", ylabel="outputs at 0 or 1 (%)",
                           ylim=(-4, 104))  # fmt: skip
         lower[column].set(xlabel="epoch", ylabel="largest before the sigmoid", yscale="log")
     share_y_limits(lower)

@@ -146,6 +146,14 @@ def test_a_damaged_table_is_named(tmp_path: Path, content: str) -> None:
         read_rows(path)
 
 
+def test_a_table_that_lost_whole_rows_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,loss\n1,0.5\n2,0.4\n")
+    assert len(read_rows(path, 2)) == 2
+    with pytest.raises(UsageError, match=rf"metrics\.csv is damaged; delete {tmp_path}"):
+        read_rows(path, 3)
+
+
 def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Called damaged, the run would be started again, and everything in it lost."""
     path = saved(tmp_path)

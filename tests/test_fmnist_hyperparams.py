@@ -618,6 +618,9 @@ def test_a_bare_command_is_the_short_form_of_the_document_s_experiments() -> Non
     [
         (("scald",), "no experiment 'scald'; did you mean scaled?"),
         (("xyz",), "no experiment 'xyz'; --list shows them"),
+        (("tiny-input-batchnorm", "--limit", "1"), "--limit 1: batch norm needs two images"),
+        (("--section", "5.14", "--limit", "1"), "--limit 1: batch norm needs two images"),
+        (("--all", "--limit", "1"), "--limit 1: batch norm needs two images"),
         (("--section", "5.18"), "invalid choice: '5.18'"),
         (("--all", "--quick"), "give one"),
         (("scaled", "--all"), "give one"),

@@ -189,8 +189,12 @@ def test_high_rates_saturate_in_pixels(tmp_path: Path) -> None:
     lines = make_lines(100, 64, seed=0)
     with make_run(tmp_path) as run:
         watched = rates.compare_rates(run, train_watched, Experiment(sigmoid=False), lines)
-    assert watched["averaged, px²", 0.1].rows[-1]["saturated"] == 1
-    assert watched["averaged, px²", 0.001].rows[-1]["saturated"] == 0
+        rates.learning_rates(run, watched)
+        metrics = {name: float(value) for name, value in run.metrics.items()}  # type: ignore[arg-type]
+    assert watched[rates.PIXELS, 0.1].rows[-1]["saturated"] == 1
+    assert watched[rates.PIXELS, 0.001].rows[-1]["saturated"] == 0
+    verdicts = [verdict(f"1.8{letter}", metrics) for letter in "aceg"]
+    assert verdicts == ["not reproduced", "reproduced", "reproduced", "reproduced"]
     assert len(watched) == 9
     assert all(len(updates.rows) == 10 for updates in watched.values())
 

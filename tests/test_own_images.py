@@ -18,7 +18,8 @@ from common.data import LabelledImages, load_images
 from common.errors import UsageError
 from common.familiar import likeness, warnings_for
 from common.figures import image_grid
-from common.image_files import OwnImage, own_image, read_each, read_image
+from common.given_files import read_each
+from common.image_files import OwnImage, own_image, read_image
 from common.labels import drawable, font_families, one_line, shortened
 from common.own_images import (
     as_network_sees,
@@ -189,6 +190,23 @@ def test_refused_files_are_left_out_or_end_the_run(
     with pytest.raises(UsageError, match=r"^a.bad is bad$"):
         read_each([Path("a.bad")], read)
     assert capsys.readouterr().out == ""
+
+
+def test_a_pattern_stands_for_the_files_that_fit_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, whose shell leaves it as it is; a file may have such a name too."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.png", "a.png", "c.jpg", "[1].png"):
+        Path(name).touch()
+
+    def found(pattern: str) -> list[Path]:
+        return read_each([Path(pattern)], lambda path: [path])
+
+    assert found("?.png") == [Path("a.png"), Path("b.png")]
+    assert found("[1].png") == [Path("[1].png")]
+    assert found("*.gif") == [Path("*.gif")], "what is not there is named as it was typed"
+    assert found("x" * 5000) == [Path("x" * 5000)]
 
 
 # What is unlike the training images
