@@ -7,13 +7,13 @@
                                                   those compared with them
     torchrun --nproc-per-node 2 fmnist_hyperparams.py --all --out-dir DIR
 
-You learn what happens to a network 784→1000→10 when pixels are not scaled,
-batches are large, the learning rate is high or falls, layers are added, inputs
-are tiny, or weights are dropped or penalised. Experiments that are compared
-differ in one setting (some also in their length), in 5.11 and 5.14 some in two;
-from the base that --list names, an experiment may differ in up to three. With
-one seed they see the images in the same order, and networks of the same shape
-start from the same weights.
+A hyper-parameter is a setting that training does not learn. You learn what
+happens to a network 784→1000→10 when pixels are not scaled, batches are large,
+the learning rate is high or falls, layers are added, inputs are tiny, or weights
+are dropped or penalised. Experiments that are compared differ in one setting
+(some also in their length), a few in two (5.11, 5.14). With one seed they see
+the images in the same order, and networks of the same shape start from the same
+weights.
 
 Measured on two cores, in two processes: about 2 minutes shortened; in full the
 document's 798 epochs took 59, so all 1,278 take about 95. Validation accuracy
@@ -33,7 +33,7 @@ what the document says is judged after 5 epochs too.
 
 from __future__ import annotations
 
-import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
+import common.begin  # noqa: F401  first: Ctrl-C works while torch loads
 import argparse
 import functools
 from collections.abc import Sequence
@@ -107,7 +107,8 @@ EXPERIMENTS = {
     "hidden-2": Experiment("5.13", hidden_layers=2),
     "tiny-input": Experiment("5.14", epochs=100, divisor=255 * 10_000),
     "tiny-input-batchnorm": Experiment("5.14", epochs=100, divisor=255 * 10_000, batch_norm=True),
-    # Not in the document: a bias's gradient before batch norm is rounding error; Adam follows it.
+    # Ours: batch norm subtracts the mean, and with it any bias before it. So the gradient of that
+    # bias is only rounding error, of which Adam makes steps of full size.
     "tiny-input-batchnorm-no-bias": Experiment(
         "5.14", epochs=30, divisor=255 * 10_000, batch_norm=True, hidden_bias=False),
     "dropout": Experiment("5.15", epochs=30, dropout=0.25),

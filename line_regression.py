@@ -23,7 +23,7 @@ leaves open; a sigmoid, as its outputs became 0 or 1; errors summed, not average
 
 from __future__ import annotations
 
-import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
+import common.begin  # noqa: F401  first: Ctrl-C works while torch loads
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -97,7 +97,7 @@ def draw_lines(ends: Tensor, size: int) -> Tensor:
 # 2. The models: the document's first draft, and the network with all repairs
 
 def first_draft(size: int) -> nn.Sequential:
-    """The document's model 1, without activations: images B×1×S×S → ends B×4 in pixels."""
+    """The document's model 1, trained below as DRAFT: images B×1×S×S → ends B×4 in pixels."""
     convolutions = nn.Sequential(  # B×1×128×128
         nn.Conv2d(1, 4, kernel_size=3, stride=2),  # B×4×63×63
         nn.Conv2d(4, 8, kernel_size=3, stride=2),  # B×8×31×31
@@ -105,7 +105,7 @@ def first_draft(size: int) -> nn.Sequential:
         nn.Conv2d(16, 32, kernel_size=3, stride=2),  # B×32×7×7
         nn.Flatten(),  # B×1568
     )
-    features = convolutions(torch.zeros(1, 1, size, size)).numel()  # the document's figure 7
+    features = convolutions(torch.zeros(1, 1, size, size)).numel()  # measured on a blank image
     return nn.Sequential(*convolutions, nn.Linear(features, 128), nn.Linear(128, 4))  # B×4
 
 
@@ -115,11 +115,11 @@ class Experiment:
 
     channels: tuple[int, ...] = (4, 8)
     relu: bool = True
-    sigmoid: bool = True  # keeps the answers between 0 and 1
+    sigmoid: bool = True  # ours: keeps the answers in 0..1; --ablation shows what that costs
     dropout: float = 0.0
     ends_in_pixels: bool = False  # as targets, instead of fractions of the image's side
     any_order: bool = False  # either end of a line may come first
-    loss: str = "sum"  # one of LOSSES
+    loss: str = "sum"  # one of LOSSES; "mean", of 64 lines' numbers, has steps 256 times smaller
     epochs: int = 5
     batch_size: int = 64
     lr: float = 0.001
@@ -226,8 +226,8 @@ def end_network() -> nn.Sequential:
 def end_loss(scores: Tensor, ends: Tensor) -> Tensor:
     """Cross-entropy of a softmax over the pixels, in which each end (B×4) should have one half."""
     log_shares = scores.flatten(1).log_softmax(1)  # B×16384, row by row
-    pixels = ends[:, 1::2] * scores.shape[-1] + ends[:, ::2]  # B×2: the places of both ends there
-    return -log_shares.gather(1, pixels.long()).mean()
+    pixels = ends[:, 1::2] * scores.shape[-1] + ends[:, ::2]  # B×2: y·width + x of both ends
+    return -log_shares.gather(1, pixels.long()).mean()  # −log of the share at each true end
 
 
 def highest_two(scores: Tensor) -> Tensor:
@@ -272,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     size, seed, count = options.image_size, options.seed, max(TRAINING_LINES, options.lines)
     limit = options.limit or count
     with start_run(__file__, options, argv) as run:
-        lines = make_lines(min(count, limit), size, 2 * seed)
+        lines = make_lines(min(count, limit), size, 2 * seed)  # even seeds; unseen lines have odd
         unseen = make_lines(min(UNSEEN_LINES, limit), size, 2 * seed + 1, exclude=lines.ends)
         training, few, hundred = (lines.first(n) for n in (options.lines, FEW_LINES, 100))
         report.examples(run, make_lines(1, 10, seed), training)

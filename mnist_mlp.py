@@ -4,7 +4,7 @@
     python mnist_mlp.py --source tensor           the same without image files
     python mnist_mlp.py --show-errors             the document's run; prints every error
     python mnist_mlp.py --widths 128,256,512,999  does the width matter?
-    python mnist_mlp.py --explain                 the document's questions
+    python mnist_mlp.py --explain                 what activation, loss and softmax are
     python mnist_mlp.py --predict my_digit.jpg    your own images
 
 You learn how a folder of image files becomes batches, the five steps in which
@@ -21,7 +21,7 @@ run also shows what that order does. Each file is decoded only once.
 
 from __future__ import annotations
 
-import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
+import common.begin  # noqa: F401  first: Ctrl-C works while torch loads
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,7 +102,10 @@ def read_archive(split: str, options: Namespace) -> LabelledImages:
 # 2. The model: 784 pixels → 256 hidden numbers → a score for each of 10 digits
 
 class Network(nn.Module):
-    """Images B×1×28×28, pixels 0..1 → logits B×10; the softmax is part of the loss function."""
+    """Images B×1×28×28, pixels 0..1, B of them in a batch → logits B×10: for each digit a score.
+
+    The higher a score, the likelier the digit. The loss function makes probabilities of them.
+    """
 
     def __init__(self, width: int = 256) -> None:
         super().__init__()
@@ -131,6 +134,7 @@ def train(
     # The training images are sorted by digit: every sixth one is a sample of all digits.
     training_sample = LabelledImages(training.images[::6], training.labels[::6]).batches(TEST_BATCH)
     scores: dict[str, Metric] = {"test_loss": loss_function, "test_accuracy": accuracy}
+    # When all epochs are done, `run.epochs` saves the weights in the file mnist.pth.
     for epoch in run.epochs(options.epochs, model, optimizer, batches, weights=WEIGHTS):
         losses, sizes = [], []
         for images, labels in epoch.batches:
@@ -146,6 +150,7 @@ def train(
             sizes.append(len(images))
             if len(losses) % 100 == 0:
                 epoch.log_batch(len(losses), loss.item())
+        # record: into metrics.csv; log: printed too.
         epoch.record({"train_accuracy": accuracy_on(model, training_sample, run.dtype)})
         epoch.record(evaluate(model, test.batches(TEST_BATCH), scores, run.dtype))
         epoch.log(train_loss=mean_loss(losses, sizes), test_accuracy=epoch.row["test_accuracy"])

@@ -43,7 +43,7 @@ def train_one_epoch(
     """
     device = device_of(model)
     was_training = model.training
-    model.train()
+    model.train()  # dropout and batch norm now behave as in training
     losses, sizes = [], []
     for inputs, targets in batches:
         inputs, targets = inputs.to(device), targets.to(device)
@@ -52,7 +52,7 @@ def train_one_epoch(
         loss = loss_function(outputs.float(), targets)  # 2. loss: how wrong the answers are
         loss.backward()  # 3. backward: the gradient of the loss for every parameter
         optimizer.step()  # 4. step: move the parameters against their gradients
-        optimizer.zero_grad()  # 5. zero: forget the gradients before the next batch
+        optimizer.zero_grad()  # 5. zero: forget the gradients, to which backward() would add
         losses.append(loss.detach())  # a number is read later: reading makes a GPU wait
         sizes.append(len(inputs))
         if after_step is not None:
@@ -109,9 +109,9 @@ def predict(
     """
     device = device_of(model)
     was_training = model.training
-    model.eval()
+    model.eval()  # dropout and batch norm now behave as in use
     outputs, all_targets = [], []
-    with torch.inference_mode():
+    with torch.inference_mode():  # no gradients are recorded
         for inputs, targets in batches:
             with autocast(device, dtype):
                 outputs.append(model(inputs.to(device)).float())

@@ -13,14 +13,14 @@ stretch target), within 10 minutes on two cores. Document 4's has 97.9%.
 
 Not measured yet: the steps and numbers below are first guesses.
 
-Every choice was made on 10,000 of the 60,000 training images, held out for that
+Every choice is made on 10,000 of the 60,000 training images, held out for that
 (--validate, --ladder). The recipe is then trained on all 60,000, and the test
 images are read once, after the last epoch, by `score_once`.
 """
 
 from __future__ import annotations
 
-import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
+import common.begin  # noqa: F401  first: Ctrl-C works while torch loads
 import functools
 from argparse import Namespace
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ Choices are made on 2,000 other lines. The test lines are scored once, at the en
 
 from __future__ import annotations
 
-import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
+import common.begin  # noqa: F401  first: Ctrl-C works while torch loads
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -25,7 +25,7 @@ numbers were chosen on 10,000 training images held out (--validate, --ladder).
 
 from __future__ import annotations
 
-import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
+import common.begin  # noqa: F401  first: Ctrl-C works while torch loads
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace

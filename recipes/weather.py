@@ -30,7 +30,7 @@ units, stacked days (MLP), the mean of several networks.
 
 from __future__ import annotations
 
-import common.begin  # noqa: F401  first: Ctrl-C while torch is loaded
+import common.begin  # noqa: F401  first: Ctrl-C works while torch loads
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -312,6 +312,6 @@ def ending(
         f"With {deepest} layers, first ÷ last is {ratios['plain']:.1e} (plain) and "
         f"{ratios['residual']:.2g} (residual).",
         "Open descent.png, vanishing.png and convolutions.png.",
-        "Next: python mnist_cnn.py --model residual, which classifies digits with residual blocks.",
+        "Next: python fmnist_hyperparams.py, the next chapter: one hyper-parameter at a time.",
     ]
     return " ".join(sentences)

@@ -243,4 +243,4 @@ def next_command(run: Run) -> str:
         return f"line_regression.py --epochs {DOCUMENT_EPOCHS} (the document's number of epochs)"
     if not run.options.ablation:
         return "line_regression.py --ablation, which takes each repair away in turn"
-    return "mnist_cnn.py, for networks that tell digits apart"
+    return "gradient_demo.py, the next chapter: what gradients do"

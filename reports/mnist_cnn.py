@@ -91,7 +91,7 @@ NEXT = {
     "basic": "python mnist_cnn.py --model inception, which asks which branch is used.",
     "inception": "python mnist_cnn.py --model residual, whose blocks add their input.",
     "residual": "python mnist_cnn.py --model all, which compares the three networks.",
-    "all": "",
+    "all": "python line_regression.py, the next chapter: a network that predicts numbers.",
 }
 
 

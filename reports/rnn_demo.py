@@ -180,8 +180,8 @@ def hello(
     for epoch in range(epochs + 1):
         rows.append([epoch, *(spell(history[epoch]) for history in histories.values())])
     print_table(
-        'Learning "hello" → "ohlol" (each letter → the next one): what each network spells after '
-        "each epoch (0: before training)",
+        'Learning "hello" → "ohlol": what each network spells after each epoch (0: before '
+        "training)",
         ["epoch", *histories],
         rows,
     )
