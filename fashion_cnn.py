@@ -44,7 +44,8 @@ from common.garments import read_garment
 from common.given_files import as_batches, read_each
 from common.layers import count_views, measured_sides
 from common.metrics import accuracy
-from common.own_images import ClassImages, load_own_classes, parse_own, read_own, saved_names
+from common.own_images import ClassImages, load_own_classes, read_own, saved_names
+from common.parser import parse_own, study_seeds
 from common.rows import Row
 from common.runs import Run
 from common.start import start_run
@@ -175,9 +176,9 @@ def look_inside(
     run: Run, experiment: Experiment, model: ClothesCNN, validation: LabelledImages
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The first kernels (16×1×k×k) before and after training; an image and its maps (1×C×S×S)."""
-    seed_everything(run.seed)
-    # The weights with which the training started:
+    seed_everything(run.seed)  # for the weights with which the training started
     untrained = ClothesCNN(experiment, model.classify.out_features)
+    model.eval()
     kernels = [next(network.block1.parameters()).detach() for network in (untrained, model)]
     image, _ = next(iter(validation.batches(1)))  # 1×1×28×28
     with torch.inference_mode():
@@ -254,17 +255,16 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     add = parser.add_argument
     add("--kernel-size", type=int, choices=(3, 5, 7), default=5,
         help="side of the convolutions' kernels (default %(default)s)")  # fmt: skip
-    add("--batch-norm", action="store_true",
-        help="batch normalisation after each convolution and after the last layer")  # fmt: skip
+    add("--batch-norm", action="store_true", help="batch normalisation after every layer")
     add("--no-padding", action="store_true", help="no zeros around what a convolution reads")
     add("--shuffle", action="store_true", help="shuffle the training images in every epoch")
-    add("--compare", action="store_true",
-        help="train the document's network and five others, each with every seed in --seeds")
-    add("--seeds", type=whole_numbers(0), default=(0, 1, 2, 3, 4), metavar="N,N,…",
-        help="random seeds of --compare (default 0,1,2,3,4)")  # fmt: skip
+    add("--compare", action="store_true", help="train six networks, each with all of --seeds")
+    add("--seeds", type=whole_numbers(0), metavar="N,N,…",
+        help="random seeds of --compare (default: five, from --seed on)")  # fmt: skip
     add_data_flag(parser)
     add_shared_flags(parser, epochs=6, batch_size=100, lr=0.1)
     options = parse_own(parser, argv)
+    options.seeds = study_seeds(options, "compare")
     changed = options.kernel_size != 5 or options.batch_norm or options.no_padding
     if options.compare and (changed or options.train_folder or options.predict):
         raise UsageError("--compare trains all six on Fashion-MNIST: no --kernel-size, "

@@ -154,7 +154,7 @@ def choose_samples(count: int, batch_size: int, run: Run) -> Iterator[Tensor | s
 def read_clock(device: torch.device) -> float:
     """Seconds, read when the device has finished what it was given."""
     if device.type != "cpu":
-        torch.accelerator.synchronize()  # a GPU computes while Python goes on
+        torch.accelerator.synchronize(device)  # a GPU computes while Python goes on
     return time.perf_counter()
 
 

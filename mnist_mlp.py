@@ -42,6 +42,7 @@ from common.familiar import warnings_for
 from common.given_files import as_batches, read_each
 from common.image_folder import check_images, decode_images, export_image_folder
 from common.metrics import accuracy
+from common.parser import study_seeds
 from common.pictures import read_digits
 from common.rows import Row
 from common.runs import Run
@@ -259,13 +260,14 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     group.add_argument("--show-errors", action="store_true", help="print every error and its file")
     group.add_argument("--predict", type=Path, nargs="+", metavar="FILE",
         help="read the digits in your own images")
-    add("--seeds", type=whole_numbers(0), default=(0, 1, 2, 3, 4), metavar="N,N,…",
-        help="random seeds of --widths (default 0,1,2,3,4)")
+    add("--seeds", type=whole_numbers(0), metavar="N,N,…",
+        help="random seeds of --widths (default: five, from --seed on)")
     add("--weights", type=Path, metavar="FILE",
         help=f"the network for --predict (default: {WEIGHTS} of the newest finished run)")
     add_data_flag(parser)
     add_shared_flags(parser, epochs=10, batch_size=64, lr=1e-3, device="cpu")
     options = parser.parse_args(argv)
+    options.seeds = study_seeds(options, "widths")
     if options.weights and not options.predict:
         raise UsageError("--weights names the network for --predict FILE")
     return options

@@ -90,7 +90,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
     """The state of torch's random number generators, on the CPU and on `device`."""
     state = {"cpu": torch.get_rng_state()}
     if device.type != "cpu":
-        state[device.type] = torch.get_device_module(device).get_rng_state()
+        state[device.type] = torch.get_device_module(device).get_rng_state(device)
     return state
 
 
@@ -98,4 +98,4 @@ def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None
     """Restores what `random_state` returned."""
     torch.set_rng_state(state["cpu"])
     if device.type in state and device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(state[device.type])
+        torch.get_device_module(device).set_rng_state(state[device.type], device)

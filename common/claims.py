@@ -153,7 +153,7 @@ def print_claims(verdicts: Sequence[Verdict]) -> None:
         _print_table([one for one in verdicts if isinstance(one.claim, Target) is ours], ours)
     not_judged: dict[str, list[str]] = {}
     for verdict in verdicts:
-        if verdict.reason:
+        if verdict.verdict == "not run":
             not_judged.setdefault(verdict.reason, []).append(verdict.claim.id)
     for reason, ids in not_judged.items():
         say(f"Not judged: {', '.join(ids)}. To judge them, run {reason}.")

@@ -15,7 +15,8 @@ from common.parser import make_parser as make_parser
 from common.terminal import patient_output
 
 PROJECT = Path(__file__).resolve().parent.parent
-
+# How torch's errors say it, on a GPU and on the CPU; they are RuntimeErrors.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def _number(kind: type, accepts: Callable[[Any], bool], accepted: str) -> Callable[[str], Any]:
@@ -148,6 +149,10 @@ def guarded(main: Callable[[Sequence[str] | None], None]) -> Callable[..., None]
             _stop(f"{script}: error: {error}", 2)
         except (RunError, OSError, MemoryError) as error:
             _stop(f"{script}: error: {error or type(error).__name__}", 1)
+        except RuntimeError as error:
+            if not any(words in str(error) for words in OUT_OF_MEMORY):
+                raise
+            _stop(f"{script}: error: out of memory; lower --batch-size or --limit", 1)
         except Terminated as request:
             _stop(f"{script}: stopped{request}", 143)
         except KeyboardInterrupt as interruption:

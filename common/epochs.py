@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections.abc import Generator, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
-from rich.progress import Progress
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
@@ -18,6 +18,7 @@ from common.errors import UsageError
 from common.files import save_tensors
 from common.rows import Row, append_row, in_words, write_rows
 from common.terminal import progress_bar, say
+from common.timing import TimedBatches
 from common.training import device_of, diverged, largest_weight
 
 if TYPE_CHECKING:
@@ -30,10 +31,16 @@ LOSS_AT_BATCH = "loss_at_batch_"  # and the batch's number: a column of `metrics
 LOCK_SECONDS = 10.0  # how long a worker whose parent was killed may take to end
 
 
+def _end(training: weakref.ref[Generator[Any, None, None]]) -> None:
+    alive = training()
+    if alive is not None:
+        alive.close()
+
+
 class Epoch:
     """One epoch: its number from 1, its batches, and the row of numbers that becomes of it."""
 
-    def __init__(self, batches: _TimedBatches, lr: float) -> None:
+    def __init__(self, batches: TimedBatches, lr: float) -> None:
         self.number, self.batches = batches.epoch, batches
         self.row: Row = {"epoch": self.number, "seconds": 0.0, "lr": lr}
         self.shown: Row = {}
@@ -52,27 +59,6 @@ class Epoch:
         """Notes the loss of a batch (counted from 1), and shows it beside the progress bar."""
         self.losses[number] = self.row[f"{LOSS_AT_BATCH}{number}"] = loss
         self.batches.bar.update(self.batches.bar.task_ids[0], note=f"loss {loss:.3f}")
-
-
-class _TimedBatches:
-    """A loader's batches, which are counted on a progress bar, and timed from first to last."""
-
-    def __init__(self, batches: DataLoader[Any], bar: Progress, epoch: int) -> None:
-        self.batches, self.bar, self.epoch = batches, bar, epoch
-        self.seconds = 0.0
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        start = time.perf_counter()
-        for batch in self.batches:
-            yield batch
-            for task in self.bar.task_ids:
-                self.bar.advance(task)
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
-        self.seconds += time.perf_counter() - start
 
 
 class Epochs:
@@ -99,7 +85,9 @@ class Epochs:
 
     def __iter__(self) -> Iterator[Epoch]:
         training = self._train()
-        self.run.on_end(training.close)  # also where the loop's body is interrupted
+        # Also where the loop's body is interrupted. One whose body diverged nobody else holds: it
+        # has then ended already, and its progress bar with it.
+        self.run.on_end(partial(_end, weakref.ref(training)))
         return training
 
     def _train(self) -> Generator[Epoch, None, None]:
@@ -121,7 +109,7 @@ class Epochs:
             task = bar.add_task(run.name, total=self.count * steps, note="")
             bar.advance(task, len(run.history) * steps)
             for number in range(len(run.history) + 1, self.count + 1):
-                batches = _TimedBatches(self.batches, bar, number)
+                batches = TimedBatches(self.batches, bar, number, run.device)
                 epoch = Epoch(batches, self.optimizer.param_groups[0]["lr"])
                 yield epoch
                 self._check(epoch)

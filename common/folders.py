@@ -73,10 +73,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self, wait: float = 0) -> Iterator[None]:
-        """Holds the folder's lock; the same process may take it again.
-
-        Raises UsageError where another process still holds it after `wait` seconds.
-        """
+        """Holds the lock, also twice; UsageError if another process has it for `wait` seconds."""
         if self._lock is None:
             self._lock = FileLock(self.path / LOCK)
         try:
@@ -85,12 +82,16 @@ class RunFolder:
             message = f"--out-dir {self.path}: another run is writing there; name another folder"
             raise UsageError(message) from None
         try:
-            for name in self._named:  # what a killed process left
-                for path in _leftovers(self.path / name):
-                    path.unlink(missing_ok=True)
+            self.tidy()
             yield
         finally:
             self._lock.release()
+
+    def tidy(self) -> None:
+        """Deletes what a killed process left of the files named; the caller holds the lock."""
+        for name in self._named:
+            for path in _leftovers(self.path / name):
+                path.unlink(missing_ok=True)
 
 
 def read_manifest(folder: Path) -> tuple[str | None, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,31 +38,6 @@ class ClassImages:
     def parts(self) -> tuple[LabelledImages, LabelledImages]:
         """The images to train on and those to test on."""
         return self.training, self.unseen
-
-
-def parse_own(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None
-) -> argparse.Namespace:
-    """The options of a command line, with the flags for a learner's own folders and files.
-
-    Raises UsageError where one of these flags lacks another that it belongs to.
-    """
-    add = parser.add_argument_group("your own images").add_argument
-    add("--train-folder", type=Path, metavar="DIR",
-        help="train on your own images: a folder with a subfolder for each class")
-    add("--test-folder", type=Path, metavar="DIR",
-        help="test on these (default: every fifth image of --train-folder)")
-    add("--predict", type=Path, nargs="+", metavar="FILE", help="classify your own images")
-    add("--weights", type=Path, metavar="FILE",
-        help="the network for --predict (default: model.pt of the newest finished run)")
-    options = parser.parse_args(argv)
-    if options.weights and not options.predict:
-        raise UsageError("--weights names the network for --predict FILE")
-    if options.test_folder and not options.train_folder:
-        raise UsageError("--test-folder belongs to --train-folder DIR")
-    if options.predict and options.train_folder:
-        raise UsageError("--predict reads files and --train-folder trains; give one of them")
-    return options
 
 
 def load_own_classes(train: Path, test: Path | None, limit: int | None) -> ClassImages:
@@ -159,7 +133,8 @@ def _read_classes(folder: Path, names: Sequence[str]) -> LabelledImages:
     files = []
     for label, name in enumerate(names):
         for path in sorted((folder / name).rglob("*")):
-            if path.is_file() and path.name[0] != ".":
+            parts = path.relative_to(folder / name).parts
+            if path.is_file() and not any(part.startswith(".") for part in parts):
                 files.append((path, label))
     images, labels, paths, refusals = [], [], [], []
     for path, label in track(files, f"images of {folder} read"):

@@ -1,4 +1,4 @@
-"""A parser of command lines: errors in one line, and the options of a run that is continued."""
+"""A parser of command lines: errors in one line, the options of a continued run, checks of some."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from common.config import read_options
+from common.errors import UsageError
 
 # Options that a continued run does not take over: how it is started, not what it computes.
 NOT_CONTINUED = ("help", "out_dir", "overwrite", "resume", "jobs")
@@ -47,7 +48,8 @@ class OneLineParser(argparse.ArgumentParser):
             value = before[action.dest]
             if action.type is not None and value is not None:  # a text is checked like a flag's
                 parts = value if isinstance(value, list) else [value]
-                value = ",".join(map(str, parts))
+                files = action.nargs == "+"  # those of --predict; others are numbers with commas
+                value = [*map(Path, parts)] if files else ",".join(map(str, parts))
             options[action.dest] = value
         return options
 
@@ -69,3 +71,40 @@ def make_parser(docstring: str | None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def parse_own(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> argparse.Namespace:
+    """The options of a command line, with the flags for a learner's own folders and files.
+
+    Raises UsageError where one of these flags lacks another that it belongs to.
+    """
+    add = parser.add_argument_group("your own images").add_argument
+    add("--train-folder", type=Path, metavar="DIR",
+        help="train on your own images: a folder with a subfolder for each class")
+    add("--test-folder", type=Path, metavar="DIR",
+        help="test on these (default: every fifth image of --train-folder)")
+    add("--predict", type=Path, nargs="+", metavar="FILE", help="classify your own images")
+    add("--weights", type=Path, metavar="FILE",
+        help="the network for --predict (default: model.pt of the newest finished run)")
+    options = parser.parse_args(argv)
+    if options.weights and not options.predict:
+        raise UsageError("--weights names the network for --predict FILE")
+    if options.test_folder and not options.train_folder:
+        raise UsageError("--test-folder belongs to --train-folder DIR")
+    if options.predict and options.train_folder:
+        raise UsageError("--predict reads files and --train-folder trains; give one of them")
+    return options
+
+
+def study_seeds(options: argparse.Namespace, study: str) -> tuple[int, ...] | None:
+    """The seeds of a study: those of --seeds, or five from --seed on; None without the study.
+
+    `study` is the name of its option. Raises UsageError for --seeds without it.
+    """
+    if not getattr(options, study):
+        if options.seeds:
+            raise UsageError(f"--seeds belongs to --{study}; one training takes --seed N")
+        return None
+    return options.seeds or tuple(range(options.seed, options.seed + 5))

@@ -57,23 +57,25 @@ def start_run(
         _check_can_replace(folder.path, options)
 
     run = Run(folder, options, device, dtype)
-    run.is_new = not holds_a_run
     run.command = _from_here(Path(script_file))
     with ExitStack() as ending:
         ending.push(run)  # a start that fails ends the run
-        _occupy(run, argv, replace=holds_a_run and not options.resume)
+        _occupy(run, argv, held_a_run=holds_a_run)
         ending.pop_all()
     say_where(device)
     return run
 
 
-def _occupy(run: Run, argv: Sequence[str] | None, *, replace: bool) -> None:
+def _occupy(run: Run, argv: Sequence[str] | None, *, held_a_run: bool) -> None:
     """Takes the folder, deletes the run in it if that is to be replaced, writes the first files."""
-    run.run_folder.start()
     run.hold_lock()
-    if replace:
+    if holds_anything(run.folder) != held_a_run:  # changed before the lock was held
+        raise UsageError(f"--out-dir {run.folder}: another run started there; name another folder")
+    run.is_new = not held_a_run
+    if held_a_run and not run.resume:
         delete_run(run.folder, run.script)
-        run.run_folder.start()
+    run.run_folder.start()
+    run.run_folder.tidy()
     arguments = sys.argv[1:] if argv is None else argv
     command = f"python {in_shell([run.command, *arguments])}"
     config = {"script": run.script, "command": command, "options": as_json(vars(run.options))}

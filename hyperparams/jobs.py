@@ -43,7 +43,8 @@ def chosen_experiments(
     chosen = {name: every[name] for name in names}
     if options.quick:
         for name, experiment in chosen.items():
-            chosen[name] = replace(experiment, epochs=QUICK_EPOCHS[experiment.epochs])
+            epochs = QUICK_EPOCHS.get(experiment.epochs, min(experiment.epochs, 11))
+            chosen[name] = replace(experiment, epochs=epochs)
     return chosen
 
 

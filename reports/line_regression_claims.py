@@ -76,13 +76,16 @@ CLAIMS = (
     Claim("1.10a", "no activations: relative difference from one linear map",
           "one big linear function",
           "draft_nonlinearity", below(1e-4), "{:.1e}", DOCUMENT),
-    Claim("1.10b", "no activations: change of the unseen coordinates within 10 px",
+    Claim("1.10b", "no activations: change of the unseen coordinates within 10 px of "
+          "the nearer order",
           "cannot show a non-linear relation",
           "ablation_no_relu", below(-SEED_SPREAD), "{:+.1f} points", ABLATION),
-    Claim("1.10c", "ends in any order, same loss: change of the unseen coordinates within 10 px",
+    Claim("1.10c", "ends in any order, same loss: change of the unseen coordinates within 10 px of "
+          "the nearer order",
           "ordered ends may train faster",
           "ablation_any_order", below(-SEED_SPREAD), "{:+.1f} points", ABLATION),
-    Claim("1.10d", "dropout: change of the unseen coordinates within 10 px",
+    Claim("1.10d", "dropout: change of the unseen coordinates within 10 px of "
+          "the nearer order",
           "may hurt learning, not help", "ablation_dropout", below(0), "{:+.1f} points", ABLATION),
     Claim("1.10e", "ends in any order, a loss that accepts either: epochs to 80% of the unseen "
           "coordinates within 10 px ÷ those of ordered ends", "ordered ends may train faster",

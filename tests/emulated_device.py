@@ -48,10 +48,10 @@ class Module:
     def manual_seed_all(self, seed: int) -> None:
         pass
 
-    def get_rng_state(self) -> Tensor:
+    def get_rng_state(self, device: object) -> Tensor:
         return torch.get_rng_state()
 
-    def set_rng_state(self, state: Tensor) -> None:
+    def set_rng_state(self, state: Tensor, device: object) -> None:
         torch.set_rng_state(state)
 
 

@@ -130,6 +130,10 @@ def test_what_was_not_judged_says_why(capsys: pytest.CaptureFixture[str]) -> Non
     assert "50% not judged" in shown, "measured, though not judged"
     assert "9.1. To judge them, run with --epochs 6." in shown
     assert "9.1. To judge them, run with --compare." in shown
+    print_claims(judge([claim("missing")], {}, {}))
+    shown = capsys.readouterr().out
+    assert "not reproduced" in shown
+    assert "To judge them" not in shown
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

@@ -18,6 +18,7 @@ import common.ranks
 import gradient_demo
 import mnist_mlp
 import rnn_demo
+from common.checkpoint import random_state, restore_random_state
 from common.cli import PROJECT
 from common.device import own_share_of, say_where, select_device
 from common.errors import UsageError
@@ -40,6 +41,24 @@ def test_a_device_that_cannot_be_used_here_is_refused_in_one_line(name: str) -> 
     with pytest.raises(UsageError) as caught:
         select_device(name)
     assert str(caught.value) == f"--device {name}: no such device here; accepted: auto, cpu"
+
+
+def test_of_several_gpus_the_one_that_computes_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a device, PyTorch asks and sets the current one, which is the first."""
+    asked: list[tuple[object, ...]] = []
+
+    class Gpus:
+        def get_rng_state(self, device: torch.device) -> torch.Tensor:
+            asked.append(("get", device))
+            return torch.zeros(1)
+
+        def set_rng_state(self, state: torch.Tensor, device: torch.device) -> None:
+            asked.append(("set", device))
+
+    second = torch.device("cuda:1")
+    monkeypatch.setattr(torch, "get_device_module", lambda _: Gpus())
+    restore_random_state(random_state(second), second)
+    assert asked == [("get", second), ("set", second)]
 
 
 @pytest.mark.parametrize(

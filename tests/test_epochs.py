@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from functools import partialmethod
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
@@ -22,6 +24,7 @@ from common.checkpoint import FORMAT
 from common.data import InMemoryDataset, make_loader
 from common.errors import Diverged, UsageError
 from common.files import save_tensors
+from common.folders import LOCK
 from common.rows import Row, in_words, read_rows
 from common.runs import Run
 from common.training import evaluate, train_one_epoch
@@ -183,6 +186,21 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
     with pytest.raises(Diverged, match="epoch 1, step 2: the loss is inf"):
         diverge()
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_training_that_diverged_has_ended_before_the_next_begins(tmp_path: Path) -> None:
+    """Else its bar would go on moving, and its folder stay locked, until the run ends."""
+    with make_run(tmp_path) as run:
+        subrun = run.subrun("one", {})
+
+        def diverge() -> None:
+            for _ in subrun.epochs(2, *a_model()):
+                raise Diverged("NaN")
+
+        with contextlib.suppress(Diverged):
+            diverge()
+        with FileLock(subrun.folder / LOCK, timeout=0):
+            pass
 
 
 def test_numbers_of_an_epoch_fit_a_line() -> None:

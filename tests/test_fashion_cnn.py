@@ -28,6 +28,7 @@ from fashion_cnn import (
     load_network,
     look_inside,
     main,
+    parse,
     sides_by_formula,
 )
 from reports.classification import confused_pairs
@@ -400,12 +401,30 @@ def test_the_kernels_before_training_are_those_it_started_with(tmp_path: Path) -
     assert (first.shape, second.shape) == ((1, 16, 14, 14), (1, 32, 7, 7))
 
 
+def test_the_maps_are_those_of_the_network_in_use(tmp_path: Path) -> None:
+    """With batch norm, one image's own mean and variance would show something else."""
+    validation = LabelledImages(torch.full((2, 1, 28, 28), 9, dtype=torch.uint8), torch.arange(2))
+    experiment = Experiment(batch_norm=True)
+    model = ClothesCNN(experiment).train()
+    with make_run(tmp_path) as run:
+        _, (image, first, _) = look_inside(run, experiment, model, validation)
+    with torch.inference_mode():
+        assert torch.equal(first, model.eval().block1(image))
+
+
+def test_seeds_of_the_comparison() -> None:
+    assert parse(["--compare"]).seeds == (0, 1, 2, 3, 4)
+    assert parse(["--compare", "--seed", "7"]).seeds == (7, 8, 9, 10, 11)
+    assert parse([]).seeds is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--kernel-size", 4), "choose from 3, 5, 7"),
         (("--seeds", "0,x"), "'x' is not a whole number"),
         (("--seeds", "0,1,1"), "'0,1,1' names a number twice"),
+        (("--seeds", "7"), "--seeds belongs to --compare; one training takes --seed N"),
         (("--compare", "--batch-norm"), "--compare trains all six"),
         (("--compare", "--no-padding"), "--compare trains all six"),
         (("--batchnorm",), "did you mean --batch-norm?"),

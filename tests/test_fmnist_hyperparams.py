@@ -610,6 +610,10 @@ def test_a_bare_command_is_the_short_form_of_the_document_s_experiments() -> Non
     assert list(chosen("--section", "5.7")) == sizes
     assert list(chosen("sgd", "l1-0.01", "sgd")) == ["sgd", "l1-0.01"]
     assert chosen("batch-8", "--quick")["batch-8"] == replace(FURTHER["batch-8"], epochs=3)
+    yours = {"yours": Experiment("", epochs=20), "short": Experiment("", epochs=2)}
+    options = parse(None, ["--quick"], yours)
+    shortened = chosen_experiments(options, yours, {})
+    assert [one.epochs for one in shortened.values()] == [11, 2]
     assert parse(None, ["scaled", "--seeds", "1,2"], EVERY_EXPERIMENT).seeds == (1, 2)
 
 

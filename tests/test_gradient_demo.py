@@ -102,12 +102,12 @@ def test_descents_count_updates_and_samples(
 
 def test_a_gpu_has_finished_when_the_clock_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
-    monkeypatch.setattr(torch.accelerator, "synchronize", lambda: events.append("finished"))
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: events.append(str(device)))
     monkeypatch.setattr(gradient_demo.time, "perf_counter", lambda: events.append("read"))
     read_clock(torch.device("cpu"))
     assert events == ["read"]
-    read_clock(torch.device("cuda"))
-    assert events == ["read", "finished", "read"]
+    read_clock(torch.device("cuda:1"))
+    assert events == ["read", "cuda:1", "read"]
 
 
 def test_seconds_are_the_updates_times_their_median_duration(
@@ -544,7 +544,7 @@ def test_what_a_run_prints(finished: Path) -> None:
     assert "Himmelblau" in printed
     assert "silent" not in printed
     assert printed.index("Rule: all eigenvalues positive") < printed.index("signs suggest")
-    assert "Next: python mnist_cnn.py" in printed
+    assert "Next: python fmnist_hyperparams.py" in printed
     assert max(len(line) for line in printed.splitlines() if str(finished) not in line) <= 80
 
 

@@ -497,6 +497,7 @@ def test_predict_refuses_in_one_line(
         (("--widths", "128,128"), "names a number twice"),
         (("--predict",), "expected at least one argument"),
         (("--weights", "mnist.pth"), "--weights names the network for --predict FILE"),
+        (("--seeds", "7"), "--seeds belongs to --widths; one training takes --seed N"),
     ],
 )
 def test_a_value_that_cannot_work_ends_in_one_line(

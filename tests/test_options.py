@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from common.cli import add_run_flags
 from common.config import as_json, write_json
-from common.parser import OneLineParser
+from common.parser import OneLineParser, make_parser
 
 SCRIPTS = ("fashion_cnn", "fmnist_hyperparams", "gradient_demo", "line_regression", "mnist_cnn",
            "mnist_mlp", "rnn_demo", "recipes.digits_cnn", "recipes.digits_mlp", "recipes.fashion",
@@ -109,3 +110,13 @@ def test_the_command_that_continues_a_run_has_its_options(
             module.main(arguments)
         write_json(tmp_path / "config.json", {"options": started[0]})
     assert started[1] == {**started[0], "resume": True}
+
+
+def test_a_continued_run_reads_the_same_files(tmp_path: Path) -> None:
+    parser = make_parser(None)
+    parser.add_argument("--predict", type=Path, nargs="+")
+    add_run_flags(parser, resumable=True)
+    files = ["a.png", "b,c.png"]
+    write_json(tmp_path / "config.json", {"options": {"predict": files}})
+    options = parser.parse_args(["--out-dir", str(tmp_path), "--resume"])
+    assert options.predict == [Path(name) for name in files]

@@ -90,6 +90,8 @@ def test_bad_files_are_named_and_the_others_read(
     write_classes(tmp_path / "a", "xy", 4)
     (tmp_path / "a" / "x" / "notes.txt").write_text("no image")
     (tmp_path / "a" / "x" / ".hidden").write_text("no image")
+    (tmp_path / "a" / "x" / ".thumbnails").mkdir()
+    (tmp_path / "a" / "x" / ".thumbnails" / "hidden.png").write_text("no image")
     for number in range(12):
         (tmp_path / "a" / "y" / f"bad{number}.png").write_bytes(b"")
     training, unseen, _ = load(tmp_path / "a")

@@ -21,6 +21,7 @@ from common.device import resolve_precision, select_device
 from common.errors import RunError, UsageError
 from common.files import write_whole
 from common.folders import MANIFEST
+from common.runs import Run
 from tests.conftest import Call, make_run
 
 
@@ -39,12 +40,17 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+NO_MEMORY = "error: out of memory; lower --batch-size or --limit"
+
+
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
         (UsageError("wrong\nvalue"), 2, "error: wrong value"),
         (RunError("diverged"), 1, "error: diverged"),
         (OSError(errno.ENOSPC, "No space left"), 1, "error: [Errno 28] No space left"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, NO_MEMORY),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to"), 1, NO_MEMORY),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -285,6 +291,24 @@ def test_two_runs_never_write_into_one_folder(tmp_path: Path) -> None:
     for options in ({"resume": True}, {"overwrite": True}):
         with make_run(folder, **options):
             pass
+
+
+def test_a_run_that_started_a_moment_earlier_keeps_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It started after this one had found the folder empty."""
+    hold_lock = Run.hold_lock
+
+    def late(run: Run) -> None:
+        monkeypatch.setattr(Run, "hold_lock", hold_lock)
+        with make_run(tmp_path):
+            pass
+        hold_lock(run)
+
+    monkeypatch.setattr(Run, "hold_lock", late)
+    with pytest.raises(UsageError, match="another run started there"):
+        make_run(tmp_path)
+    assert {"config.json", "environment.json", "manifest.jsonl"} <= set(contents(tmp_path))
 
 
 # The data folder
