@@ -31,12 +31,6 @@ LOSS_AT_BATCH = "loss_at_batch_"  # and the batch's number: a column of `metrics
 LOCK_SECONDS = 10.0  # how long a worker whose parent was killed may take to end
 
 
-def _end(training: weakref.ref[Generator[Any, None, None]]) -> None:
-    alive = training()
-    if alive is not None:
-        alive.close()
-
-
 class Epoch:
     """One epoch: its number from 1, its batches, and the row of numbers that becomes of it."""
 
@@ -180,3 +174,9 @@ class Epochs:
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UsageError(f"{path} does not fit this network: {reason}") from None
+
+
+def _end(training: weakref.ref[Generator[Any, None, None]]) -> None:
+    alive = training()
+    if alive is not None:
+        alive.close()

@@ -4,7 +4,7 @@
     python recipes/digits_mlp.py --seeds 0,1,2,3,4  the same with five seeds
     python recipes/digits_mlp.py --validate         watch it, without test images
     python recipes/digits_mlp.py --ladder           what each step gives and costs
-    python recipes/digits_mlp.py --predict digit.jpgyour own digits
+    python recipes/digits_mlp.py --predict digit.jpg --weights FILE  your digits
 
 You learn that a network that knows nothing of images, not even which pixels are
 neighbours, can be taught by images that are moved, turned and bent at random.
@@ -25,7 +25,6 @@ import functools
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +45,6 @@ from recipes.training import one_cycle, running_mean, save_weights
 from reports import recipe_digits as report
 from reports.ladder import ladder as show_ladder
 
-SHIPPED = Path(__file__).parent / "weights" / "digits_mlp.safetensors"
 MEAN, DEVIATION = 0.1307, 0.3081  # of the pixels of the training images, 0..1
 LOOKS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))  # pixels to the right and down
 
@@ -252,7 +250,7 @@ def look_at(options: Namespace, argv: Sequence[str] | None) -> None:
 @guarded
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    ladder.add_predict_flags(parser, SHIPPED, "which digits are these? Photographs of digits")
+    ladder.add_predict_flags(parser, "which digits are these? Photographs of digits")
     add_data_flag(parser)
     options = ladder.parse_recipe(parser, argv, RECIPE)
     if options.batch_size == 1:

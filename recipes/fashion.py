@@ -4,7 +4,7 @@
     python recipes/fashion.py --seeds 0,1,2,3,4  the same with five seeds
     python recipes/fashion.py --validate         watch it, without test images
     python recipes/fashion.py --ladder           what each step gives and costs
-    python recipes/fashion.py --predict shoe.jpg your own garments
+    python recipes/fashion.py --predict shoe.jpg --weights FILE    your garments
 
 You learn what turns a first network into a good one, and what each step costs.
 Target: at least 94.5% of Fashion-MNIST's test images classified correctly, with
@@ -24,7 +24,6 @@ import functools
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +42,6 @@ from recipes.training import one_cycle, running_mean, save_weights
 from reports import recipe_fashion as report
 from reports.ladder import ladder as show_ladder
 
-SHIPPED = Path(__file__).parent / "weights" / "fashion.safetensors"
 MEAN, DEVIATION = 0.286, 0.353  # of the pixels of the training images, 0..1
 
 # 1. The recipe: the values here are document 3's network and training; each step changes some
@@ -270,7 +268,7 @@ def look_at(options: Namespace, argv: Sequence[str] | None) -> None:
 @guarded
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    ladder.add_predict_flags(parser, SHIPPED, "what are these? Photographs of one garment each")
+    ladder.add_predict_flags(parser, "what are these? Photographs of one garment each")
     add_data_flag(parser)
     options = ladder.parse_recipe(parser, argv, RECIPE)
     if ladder.helps_rank_0(options, train_one):

@@ -202,16 +202,20 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
              "core; on a GPU, and for each rank of torchrun, one)")  # fmt: skip
 
 
-def add_predict_flags(parser: argparse.ArgumentParser, shipped: Path, question: str) -> None:
+def add_predict_flags(parser: argparse.ArgumentParser, question: str) -> None:
     """Adds --predict, which answers the question about each file, and --weights."""
     add = parser.add_argument
     add("--predict", type=Path, nargs="+", metavar="FILE", help=question)
-    add("--weights", type=Path, default=shipped, metavar="FILE",
-        help="the network for --predict (default: ours)")  # fmt: skip
+    add("--weights", type=Path, metavar="FILE",
+        help="the network for --predict: model.safetensors of a run of yours")  # fmt: skip
 
 
 def complete(options: argparse.Namespace) -> argparse.Namespace:
     """Fills in `seeds` and `jobs`; UsageError for flags that exclude each other."""
+    if "predict" in options and bool(options.predict) != bool(options.weights):
+        raise UsageError("--predict FILE and --weights FILE belong together")
+    if "predict" in options and options.predict and (options.ladder or options.validate):
+        raise UsageError("--predict reads files; no --ladder, no --validate")
     if options.ladder and options.validate:
         raise UsageError("--ladder scores the images held out anyway: no --validate")
     if (options.ladder or options.validate) and (options.limit or HELD_OUT) < HELD_OUT:

@@ -4,7 +4,7 @@
     python recipes/lines.py --seeds 0,1,2,3,4    the same with five seeds
     python recipes/lines.py --validate           watch it, without test pictures
     python recipes/lines.py --ladder             what each step gives and costs
-    python recipes/lines.py --predict photo.jpg  the ends of a line of your own
+    python recipes/lines.py --predict photo.jpg --weights FILE  your own line
 
 Lines are 1 to 7 pixels thick, blurred, noisy, on uneven grey, light or dark,
 some dashed. There the rule that is exact on clean lines fails, and so does the
@@ -25,7 +25,6 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +47,6 @@ from reports.ladder import ladder as show_ladder
 
 WITHIN, AT_ONCE = 2.0, 100  # pixels; pictures that are scored
 WARM_UP = 0.2  # the share of one cycle's steps in which the learning rate rises
-SHIPPED = Path(__file__).parent / "weights" / "lines.safetensors"
 
 # 1. The recipe: the values here are document 1's network and training; each step changes some
 
@@ -275,7 +273,7 @@ def look_at(options: Namespace, argv: Sequence[str] | None) -> None:
 @guarded
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    ladder.add_predict_flags(parser, SHIPPED, "where are the ends of the line in these pictures?")
+    ladder.add_predict_flags(parser, "where are the ends of the line in these pictures?")
     options = ladder.parse_recipe(parser, argv, RECIPE)
     if ladder.helps_rank_0(options, train_one):
         return

@@ -3,7 +3,7 @@
     python recipes/weather.py --seeds 0,1,2,3,4          the recipe, judged on 2015
     python recipes/weather.py --ladder                   what each step gives
     python recipes/weather.py --ladder --held-out 2013   the same with another year
-    python recipes/weather.py --predict my_days.csv      your own last days
+    python recipes/weather.py --predict days.csv --weights FILE   your own days
 
 You learn that with few examples the inputs matter more than the network: the
 logarithm of the rain, and for how many days it has been wet or dry already. You
@@ -40,7 +40,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from common.cli import PROJECT, add_data_flag, guarded, make_parser
+from common.cli import add_data_flag, guarded, make_parser
 from common.data import InMemoryDataset, make_loader
 from common.device import can_fuse, seed_everything
 from common.errors import UsageError
@@ -54,7 +54,6 @@ from recipes.training import load_weights, one_cycle, save_weights
 from reports import recipe_weather as report
 
 YEARS, TEST_YEAR = (2012, 2013, 2014), 2015
-SHIPPED = PROJECT / "recipes" / "weights" / "weather.safetensors"
 
 
 # 1. The recipe: the document's network and training, and the steps up from there
@@ -256,7 +255,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--held-out", type=int, choices=YEARS, default=YEARS[-1],
         help="year to choose by, of --validate and --ladder (default %(default)s)")  # fmt: skip
     ladder.add_predict_flags(
-        parser, SHIPPED, "is the day after these wet? Tables with the columns of data/weather's")
+        parser, "is the day after these wet? Tables with the columns of data/weather's")
     add_data_flag(parser)
     options = ladder.parse_recipe(parser, argv, RECIPE, precision="fp32", device="cpu")
     if options.precision != "fp32":

@@ -273,7 +273,10 @@ def test_a_strange_table_of_days(table: str | None, said: str, tmp_path: Path) -
         (("--held-out", "2015"), "invalid choice"),
         (("--precision", "auto"), "slower"),
         (("--ladder", "--validate"), "--ladder"),
-        (("--predict", "nowhere.csv"), "nowhere.csv cannot be read"),
+        (("--predict", "nowhere.csv", "--weights", "a"), "nowhere.csv cannot be read"),
+        (("--predict", "nowhere.csv"), "--predict FILE and --weights FILE belong together"),
+        (("--weights", "a"), "--predict FILE and --weights FILE belong together"),
+        (("--predict", "a", "--weights", "a", "--ladder"), "no --ladder, no --validate"),
     ],
 )
 def test_wrong_options(arguments: tuple[str, ...], said: str, refused: Callable[..., str]) -> None:
