@@ -13,14 +13,13 @@ whether smaller kernels or batch normalisation help.
 
 Measured: validation accuracy 89.5 ± 0.2% after 6 epochs (seeds 0 to 4), a minute.
 
-The document (document 3 of five) is "CNNs with PyTorch" (MLearning.ai) with the
-notebook it links to. As there, the training images come in the same order in
-every epoch (--shuffle changes that), and the validation images are
-Fashion-MNIST's 10,000 test images. Three things differ: ReLU comes after
-max-pooling, where it gives the same values from a quarter of the numbers; 200
-validation images go through the network at a time, not 5,000; the loss of an
-epoch, which the document calls cost, is the mean over its training images, where
-the notebook adds up the losses of its 600 batches.
+Document 3 of five is "CNNs with PyTorch" (MLearning.ai) with its notebook. As
+there, training images come in the same order in every epoch (--shuffle changes
+that), and the validation images are Fashion-MNIST's 10,000 test images. Three
+things differ: ReLU comes after max-pooling, where it gives the same values from
+a quarter of the numbers; 200 validation images go through the network at a time,
+not 5,000; the loss of an epoch, which the document calls cost, is the mean over
+its training images, where the notebook adds up the losses of its 600 batches.
 """
 
 from __future__ import annotations
@@ -193,8 +192,9 @@ def load_network(path: Path) -> ClothesCNN:
     """The network whose weights are in a file; UsageError where there are none."""
     weights = load_weights(path, "fashion_cnn.py")
     try:
-        kernels, (classes, features) = weights["block1.0.weight"], weights["classify.weight"].shape
-        experiment = Experiment(kernels.shape[-1], "norm.weight" in weights, features == 32 * 7 * 7)
+        kernel_size = weights["block1.0.weight"].shape[-1]
+        classes, features = weights["classify.weight"].shape
+        experiment = Experiment(kernel_size, "norm.weight" in weights, features == 32 * 7 * 7)
         model = ClothesCNN(experiment, classes)
         model.load_state_dict(weights)
     except (KeyError, ValueError, RuntimeError):

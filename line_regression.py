@@ -74,15 +74,15 @@ class Lines:
 def make_lines(count: int, size: int, seed: int, exclude: Tensor | None = None) -> Lines:
     """Random lines in size×size images, left end first; none has its ends in `exclude` (N×4)."""
     generator = torch.Generator().manual_seed(seed)
-    ends = torch.empty(0, 4, dtype=torch.int64)
-    places = torch.tensor([size**3, size**2, size, 1])  # turn four coordinates into one number
-    taken = ((ends if exclude is None else exclude) * places).sum(1)
-    while len(ends) < count:
-        start, end = torch.randint(size, (2, count - len(ends), 2), generator=generator)
-        a, b = (start * places[2:]).sum(1), (end * places[2:]).sum(1)  # a < b: start is the left
-        new = torch.where((a < b)[:, None], torch.cat([start, end], 1), torch.cat([end, start], 1))
-        usable = (a != b) & ~torch.isin((new * places).sum(1), taken)
-        ends = torch.cat([ends, new[usable]])
+    taken = set() if exclude is None else {tuple(ends) for ends in exclude.tolist()}
+    chosen: list[list[int]] = []
+    while len(chosen) < count:
+        starts, stops = torch.randint(size, (2, count - len(chosen), 2), generator=generator)
+        for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+            left, right = sorted([start, stop])  # by x; of two ends with the same x by y
+            if left != right and (*left, *right) not in taken:
+                chosen.append(left + right)
+    ends = torch.tensor(chosen)
     return Lines(draw_lines(ends, size), ends)
 
 

@@ -152,7 +152,6 @@ def spell(scores: Tensor) -> str:
 
 # The models: letters T×B → logits T×B×4
 
-
 class CellReader(nn.Module):
     """An `RNNCell` called once for each letter; its hidden state is the logits."""
 
@@ -175,7 +174,8 @@ class RNNReader(nn.Module):
         self.rnn = nn.RNN(len(LETTERS), len(LETTERS))
 
     def forward(self, letters: Tensor) -> Tensor:  # T×B
-        logits: Tensor = self.rnn(torch.eye(len(LETTERS))[letters])[0]  # T×B×4
+        one_hot = torch.eye(len(LETTERS))[letters]  # T×B×4
+        logits: Tensor = self.rnn(one_hot)[0]  # T×B×4; [1] is the hidden state after the last
         return logits
 
 

@@ -195,7 +195,10 @@ def mistakes(run: Run, clothes: ClassImages, logits: Tensor) -> str:
         ending += " Next: python fashion_cnn.py --compare, which trains the networks the document"
         ending += " proposes."
     command = predict_command(run, "my_image.jpg", run.file("model.pt"))
-    return f"{ending}\nOr take a photograph of your own, and run\n{command}"
+    return (
+        f"{ending}\nOr take a photograph of your own, and run\n{command}\n"
+        "The next chapter: python mnist_cnn.py, three kinds of networks."
+    )
 
 
 def pairs_of_the_document(run: Run, counts: Tensor, pairs: Pairs) -> None:

@@ -176,7 +176,8 @@ def next_command(run: Run) -> str:
     if options.quick and not options.section and not options.names:
         return (
             "Next: python fmnist_hyperparams.py --section 5.9, one section at the document's "
-            "length; --all is everything."
+            "length; --all is everything. The next chapter: python rnn_demo.py, networks that read "
+            "sequences."
         )
     if options.quick:
         return "Next: the same without --quick, at the document's length."

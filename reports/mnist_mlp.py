@@ -231,7 +231,9 @@ def mistakes(run: Run, test: LabelledImages, logits: Tensor) -> str:
     return (
         f"{right_and_confused(test.labels, logits, DIGITS)} Open errors.png.\n"
         f"Next, write a digit on paper, take a photo of it, and run\n"
-        f"{predict_command(run, 'my_digit.jpg', run.file('mnist.pth'))}"
+        f"{predict_command(run, 'my_digit.jpg', run.file('mnist.pth'))}\n"
+        "The next chapter: python fashion_cnn.py --epochs 6, a network that looks at an image "
+        "in small windows."
     )
 
 
