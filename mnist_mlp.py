@@ -147,10 +147,10 @@ def train(
             loss.backward()  # 3. backward: the gradient of the loss for every parameter
             optimizer.step()  # 4. step: move the parameters against their gradients
             optimizer.zero_grad()  # 5. zero: forget the gradients before the next batch
-            losses.append(loss.detach())
+            losses.append(loss.item())
             sizes.append(len(images))
             if len(losses) % 100 == 0:
-                epoch.log_batch(len(losses), loss.item())
+                epoch.log_batch(len(losses), losses[-1])
         # record: into metrics.csv; log: printed too.
         epoch.record({"train_accuracy": accuracy_on(model, training_sample, run.dtype)})
         epoch.record(evaluate(model, test.batches(TEST_BATCH), scores, run.dtype))

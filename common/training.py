@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +46,8 @@ def train_one_epoch(
     device = device_of(model)
     was_training = model.training
     model.train()  # dropout and batch norm now behave as in training
-    losses, sizes = [], []
+    losses: list[Any] = []
+    sizes = []
     for inputs, targets in batches:
         inputs, targets = inputs.to(device), targets.to(device)
         with autocast(device, dtype):
@@ -53,25 +56,34 @@ def train_one_epoch(
         loss.backward()  # 3. backward: the gradient of the loss for every parameter
         optimizer.step()  # 4. step: move the parameters against their gradients
         optimizer.zero_grad()  # 5. zero: forget the gradients, to which backward() would add
-        losses.append(loss.detach())  # a number is read later: reading makes a GPU wait
+        # A GPU's losses are read after the epoch: reading makes it wait. On a CPU small tensors that
+        # are kept can stop large ones from reusing their memory: 6 GB instead of 1 were seen.
+        losses.append(loss.item() if device.type == "cpu" else loss.detach())
         sizes.append(len(inputs))
         if after_step is not None:
             after_step(outputs.detach(), loss.detach())
     model.train(was_training)
+    numbers = _numbers(losses)
     if not may_diverge:
-        _check_finite(losses, model, optimizer, getattr(batches, "epoch", None))
-    return mean_loss(losses, sizes, reduction)
+        _check_finite(numbers, model, optimizer, getattr(batches, "epoch", None))
+    return mean_loss(numbers, sizes, reduction)
+
+
+def _numbers(losses: Sequence[Any]) -> list[float]:
+    """Losses, all of them numbers or all tensors, as numbers; a GPU's are fetched in one go."""
+    if losses and isinstance(losses[0], Tensor):
+        return torch.stack(list(losses)).tolist()
+    return list(losses)
 
 
 def _check_finite(
-    losses: list[Tensor], model: nn.Module, optimizer: Optimizer, epoch: int | None
+    losses: list[float], model: nn.Module, optimizer: Optimizer, epoch: int | None
 ) -> None:
     """Raises Diverged at the first loss that is no number; `run.epochs`' batches know the epoch."""
-    wrong = (~torch.stack(losses).isfinite()).nonzero() if losses else torch.empty(0)
-    if len(wrong):
-        step = int(wrong[0]) + 1
-        where = f"step {step}" if epoch is None else f"epoch {epoch}, step {step}"
-        raise diverged(f"{where}: the loss is {losses[step - 1]:g}", model, optimizer)
+    for step, loss in enumerate(losses, 1):
+        if not math.isfinite(loss):
+            where = f"step {step}" if epoch is None else f"epoch {epoch}, step {step}"
+            raise diverged(f"{where}: the loss is {loss:g}", model, optimizer)
 
 
 def diverged(what: str, model: nn.Module, optimizer: Optimizer) -> Diverged:
@@ -88,12 +100,14 @@ def largest_weight(model: nn.Module) -> float:
     return float(torch.stack([p.detach().abs().max() for p in model.parameters()]).max())
 
 
-def mean_loss(losses: list[Tensor], sizes: list[int], reduction: str = "mean") -> float:
-    """The mean loss of an example, from those of batches of these sizes; ValueError without any."""
+def mean_loss(losses: Sequence[Any], sizes: list[int], reduction: str = "mean") -> float:
+    """The mean loss of an example, from those of batches of these sizes (numbers, or tensors of one
+    number each); ValueError without any.
+    """
     if not losses:
         raise ValueError("no batch to train on")
     counts = torch.tensor(sizes, dtype=torch.float64)
-    totals = torch.stack(losses).cpu().double()
+    totals = torch.tensor(_numbers(losses), dtype=torch.float64)
     if reduction == "mean":
         totals = totals * counts
     return float(totals.sum() / counts.sum())
