@@ -56,8 +56,8 @@ def train_one_epoch(
         loss.backward()  # 3. backward: the gradient of the loss for every parameter
         optimizer.step()  # 4. step: move the parameters against their gradients
         optimizer.zero_grad()  # 5. zero: forget the gradients, to which backward() would add
-        # A GPU's losses are read after the epoch: reading makes it wait. On a CPU small tensors that
-        # are kept can stop large ones from reusing their memory: 6 GB instead of 1 were seen.
+        # A GPU's losses are read after the epoch: reading makes it wait. On a CPU small tensors, if
+        # kept, can stop large ones from reusing their memory: 6 GB instead of 1 were seen.
         losses.append(loss.item() if device.type == "cpu" else loss.detach())
         sizes.append(len(inputs))
         if after_step is not None:

@@ -70,7 +70,7 @@ def test_each_step_is_shown_to_who_watches() -> None:
 
 
 def test_on_a_cpu_no_loss_tensor_is_kept_until_the_end_of_the_epoch() -> None:
-    """A study's process took 6 GB instead of 1: kept tensors stood between freed weight matrices."""
+    """A study's process took 6 GB, not 1: kept tensors stood between freed weight matrices."""
     model, seen = nn.Linear(3, 1), []
 
     def watched(outputs: Tensor, targets: Tensor) -> Tensor:
