@@ -170,7 +170,7 @@ def train(run: Run, experiment: Experiment, training: Lines, unseen: Lines) -> n
         train_loss = train_one_epoch(model, epoch.batches, loss_function, optimizer,
                                      dtype=run.dtype, reduction=reduction)
         outputs, targets = predict(model, unknown.batches(500, unit), run.dtype)
-        unseen_loss = mean_loss([loss_function(outputs, targets)], [len(targets)], reduction)
+        unseen_loss = mean_loss([loss_function(outputs, targets).item()], [len(targets)], reduction)
         epoch.record(line_scores("train", find_ends(model, known, unit, run.dtype), known.ends))
         epoch.record(line_scores("unseen", outputs * unit, unknown.ends))
         epoch.log(train_loss=train_loss, unseen_loss=unseen_loss,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +45,7 @@ def train_one_epoch(
     device = device_of(model)
     was_training = model.training
     model.train()  # dropout and batch norm now behave as in training
-    losses: list[Any] = []
-    sizes = []
+    losses, sizes = [], []
     for inputs, targets in batches:
         inputs, targets = inputs.to(device), targets.to(device)
         with autocast(device, dtype):
@@ -56,9 +54,7 @@ def train_one_epoch(
         loss.backward()  # 3. backward: the gradient of the loss for every parameter
         optimizer.step()  # 4. step: move the parameters against their gradients
         optimizer.zero_grad()  # 5. zero: forget the gradients, to which backward() would add
-        # A GPU's losses are read after the epoch: reading makes it wait. On a CPU small tensors, if
-        # kept, can stop large ones from reusing their memory: 6 GB instead of 1 were seen.
-        losses.append(loss.item() if device.type == "cpu" else loss.detach())
+        losses.append(_kept(loss))
         sizes.append(len(inputs))
         if after_step is not None:
             after_step(outputs.detach(), loss.detach())
@@ -69,11 +65,21 @@ def train_one_epoch(
     return mean_loss(numbers, sizes, reduction)
 
 
-def _numbers(losses: Sequence[Any]) -> list[float]:
-    """Losses, all of them numbers or all tensors, as numbers; a GPU's are fetched in one go."""
-    if losses and isinstance(losses[0], Tensor):
-        return torch.stack(list(losses)).tolist()
-    return list(losses)
+def _kept(loss: Tensor) -> Tensor | float:
+    """A loss as it is kept until the epoch ends.
+
+    A GPU's is read only then: reading makes a GPU wait. A CPU's is read at once: small tensors that
+    are kept can stop large ones from reusing their memory (6 GB instead of 1 were seen).
+    """
+    return loss.item() if loss.device.type == "cpu" else loss.detach()
+
+
+def _numbers(kept: Sequence[Tensor | float]) -> list[float]:
+    """What `_kept` returned, as numbers; a GPU's losses are fetched in one go."""
+    tensors = [loss for loss in kept if isinstance(loss, Tensor)]
+    if tensors:
+        return [float(loss) for loss in torch.stack(tensors).tolist()]
+    return [float(loss) for loss in kept]
 
 
 def _check_finite(
@@ -100,14 +106,12 @@ def largest_weight(model: nn.Module) -> float:
     return float(torch.stack([p.detach().abs().max() for p in model.parameters()]).max())
 
 
-def mean_loss(losses: Sequence[Any], sizes: list[int], reduction: str = "mean") -> float:
-    """The mean loss of an example, from those of batches of these sizes (numbers, or tensors of one
-    number each); ValueError without any.
-    """
+def mean_loss(losses: list[float], sizes: list[int], reduction: str = "mean") -> float:
+    """The mean loss of an example, from those of batches of these sizes; ValueError without any."""
     if not losses:
         raise ValueError("no batch to train on")
     counts = torch.tensor(sizes, dtype=torch.float64)
-    totals = torch.tensor(_numbers(losses), dtype=torch.float64)
+    totals = torch.tensor(losses, dtype=torch.float64)
     if reduction == "mean":
         totals = totals * counts
     return float(totals.sum() / counts.sum())

@@ -66,7 +66,7 @@ def test_each_step_is_shown_to_who_watches() -> None:
     )
     assert [tuple(outputs.shape) for outputs, _ in seen] == [(4, 1), (4, 1), (3, 1)]
     assert not any(tensor.requires_grad for step in seen for tensor in step)
-    assert mean_loss([loss for _, loss in seen], [4, 4, 3]) == loss
+    assert mean_loss([loss.item() for _, loss in seen], [4, 4, 3]) == loss
 
 
 def test_on_a_cpu_no_loss_tensor_is_kept_until_the_end_of_the_epoch() -> None:
