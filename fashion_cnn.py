@@ -15,11 +15,10 @@ Measured: validation accuracy 89.5 ± 0.2% after 6 epochs (seeds 0 to 4), a minu
 
 Document 3 of five is "CNNs with PyTorch" (MLearning.ai) with its notebook. As
 there, training images come in the same order in every epoch (--shuffle changes
-that), and the validation images are Fashion-MNIST's 10,000 test images. Three
-things differ: ReLU comes after max-pooling, where it gives the same values from
-a quarter of the numbers; 200 validation images go through the network at a time,
-not 5,000; the loss of an epoch, which the document calls cost, is the mean over
-its training images, where the notebook adds up the losses of its 600 batches.
+that), and the validation images are Fashion-MNIST's 10,000 test images. Two things
+differ: ReLU comes after max-pooling, where it gives the same values from a quarter
+of the numbers; the loss of an epoch, which the document calls cost, is the mean
+over its training images, where the notebook adds up the losses of its 600 batches.
 """
 
 from __future__ import annotations
@@ -65,14 +64,14 @@ def load_clothes(options: Namespace) -> ClassImages:
     return ClassImages(training, validation, report.NAMES)
 
 
-# 2. The model: the sides shrink 28 → 14 → 7, the channels grow 1 → 16 → 32
+# 2. The model: sides shrink 28 → 14 → 7; channels (images side by side) grow 1 → 16 → 32
 
 @dataclass(frozen=True)
 class Experiment:
     """A network to train: the document's, or one with changes that the document proposes."""
 
     kernel_size: int = 5
-    batch_norm: bool = False
+    batch_norm: bool = False  # scale each channel to mean 0 and deviation 1 within a batch
     padded: bool = True
 
     @property
@@ -86,7 +85,7 @@ class ClothesCNN(nn.Module):
 
     def __init__(self, experiment: Experiment, classes: int = 10) -> None:
         super().__init__()
-        side = sides_by_formula(experiment)[-1]  # 7; without padding 4
+        side = sides_by_formula(experiment)[-1]  # 7; without padding 4 (3×3 kernels: 5)
         # Created first: the initial weights of a seed depend on the order of creation.
         self.classify = nn.Linear(32 * side * side, classes)
         self.block1 = block(1, 16, experiment)
@@ -102,10 +101,11 @@ class ClothesCNN(nn.Module):
 
 
 def block(inputs: int, outputs: int, experiment: Experiment) -> nn.Sequential:
-    """B×inputs×S×S → B×outputs×S/2×S/2 if padded: weighted sums of k×k windows, then pooling."""
+    """B×inputs×S×S → B×outputs×S/2×S/2 if padded: a convolution, then pooling."""
     return nn.Sequential(
+        # An output: a window of k×k numbers times k×k weights (a kernel), added up over all inputs.
         nn.Conv2d(inputs, outputs, experiment.kernel_size, padding=experiment.padding),
-        nn.BatchNorm2d(outputs) if experiment.batch_norm else nn.Identity(),
+        nn.BatchNorm2d(outputs) if experiment.batch_norm else nn.Identity(),  # or no change
         nn.MaxPool2d(2),  # of each 2×2 numbers the largest
         nn.ReLU(),  # negative numbers become 0
     )
@@ -125,7 +125,7 @@ def sides_by_formula(experiment: Experiment) -> list[int]:
 
 
 def describe_layers(run: Run, experiment: Experiment) -> None:
-    """Sizes by formula and measured, and how often each pixel is seen; with and without padding."""
+    """Sizes by formula and measured; how many outputs use each pixel; with and without padding."""
     both = [replace(experiment, padded=padded) for padded in (True, False)]
     by_formula = [sides_by_formula(one) for one in both]
     networks = [ClothesCNN(one) for one in both]
@@ -149,7 +149,7 @@ def train(
     optimizer = torch.optim.SGD(model.parameters(), lr=options.lr, fused=can_fuse(run.device))
     training, validation = clothes.parts
     batches = training.batches(options.batch_size, shuffle=options.shuffle, seed=run.seed,
-                               no_single=experiment.batch_norm)  # fmt: skip
+                               no_single=experiment.batch_norm)  # which needs two  # fmt: skip
     training_sample = training.first(len(validation)).batches(VALIDATION_BATCH)
     validation_batches = validation.batches(VALIDATION_BATCH)
     scores: dict[str, Metric] = {"val_loss": loss_function, "val_accuracy": accuracy}
@@ -178,7 +178,7 @@ def look_inside(
     seed_everything(run.seed)  # for the weights with which the training started
     untrained = ClothesCNN(experiment, model.classify.out_features)
     model.eval()
-    kernels = [next(network.block1.parameters()).detach() for network in (untrained, model)]
+    kernels = [net.get_parameter("block1.0.weight").detach() for net in (untrained, model)]
     image, _ = next(iter(validation.batches(1)))  # 1×1×28×28
     with torch.inference_mode():
         after_block1 = model.block1(image.to(run.device))  # 1×16×14×14

@@ -4,7 +4,7 @@
     python gradient_demo.py --converge  (trains until little is gained)
 
 You learn what an update with all samples, with one or with 64 costs and gains;
-what the Hessian says where the gradient is zero, and how descent leaves a
+what second derivatives say where the gradient is zero, and how descent leaves a
 saddle; why gradients vanish in deep networks, and why skip connections help.
 
 Measured on two cores (seeds 0 to 4; of updates and times the median):
@@ -13,8 +13,8 @@ Measured on two cores (seeds 0 to 4; of updates and times the median):
 * 40 layers, gradient of the first ÷ last: plain at most 4e-15, residual 0.6 to 1.5.
 
 The document (document 2 of five) is notes on 刘二大人's PyTorch course. It gives
-the batch size 64. Chosen here: MNIST; 784→32→10 units with tanh, which has all
-derivatives; learning rates, each the best in trials; the deep networks.
+the batch size 64. Chosen here: MNIST; 784→32→10 units with tanh, a smooth
+activation; learning rates, each the best in trials; the deep networks.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ def load_digits(run: Run, split: str) -> Digits:
     """MNIST's training or test images; over the training images the pixels have mean 0, std 1."""
     loaded = load_images("MNIST", split, run.options.data_dir, run.options.limit)
     pixels = loaded.images.flatten(1).float() / 255
-    normalised = (pixels - 0.1307) / 0.3081
+    normalised = (pixels - 0.1307) / 0.3081  # mean and std of the training pixels
     return Digits(normalised.to(run.device), loaded.labels.to(run.device))
 
 
-# 2. The small model: 25,450 parameters, so that its Hessian's eigenvalues can be found
+# 2. The small model: 25,450 parameters, few enough for the second derivatives of section 4
 
 
 def small_network(run: Run) -> nn.Sequential:
@@ -158,7 +158,7 @@ def read_clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-# 4. Critical points, gradient zero: what they are, by the Hessian's eigenvalues, its curvatures
+# 4. Where the gradient is 0: a minimum, a maximum, or a saddle (up one way, down another)?
 
 Function = Callable[[Tensor], Tensor]  # of a point (x, y), float64
 
@@ -176,7 +176,7 @@ def saddle(point: Tensor) -> Tensor:
 
 
 def double_well(point: Tensor) -> Tensor:
-    return (point[0] ** 2 - 1) ** 2 + point[1] ** 2
+    return (point[0] ** 2 - 1) ** 2 + point[1] ** 2  # minima at (±1, 0), a saddle at (0, 0)
 
 
 def himmelblau(point: Tensor) -> Tensor:
@@ -203,8 +203,8 @@ def classify_points() -> list[tuple[str, Tensor, Tensor, str, str]]:
     points = []
     for name, function in FUNCTIONS.items():
         for point in critical_points(function):
-            hessian = jacrev(grad(function))(point)  # 2×2: the derivatives of the gradient
-            eigenvalues = torch.linalg.eigvalsh(hessian)
+            hessian = jacrev(grad(function))(point)  # 2×2: the second derivatives
+            eigenvalues = torch.linalg.eigvalsh(hessian)  # smallest, largest curvature; > 0: up
             answers = by_the_rule(eigenvalues), by_the_values(function, point)
             points.append((name, point, eigenvalues, *answers))
     return points
@@ -218,7 +218,7 @@ def critical_points(function: Function) -> list[Tensor]:
     gradients_at, hessians_at = vmap(grad(function)), vmap(jacrev(grad(function)))
     for _ in range(60):
         gradients, hessians = gradients_at(points), hessians_at(points)  # 64×2, 64×2×2
-        # Newton's step; lstsq also works where the Hessian has no inverse.
+        # Newton's step solves Hessian · step = gradient; lstsq needs no inverse.
         points = points - torch.linalg.lstsq(hessians, gradients[..., None]).solution[..., 0]
     arrived = (gradients_at(points).norm(dim=1) < 1e-6) & (points.abs().amax(dim=1) < 5)
     found: list[Tensor] = []
@@ -248,7 +248,7 @@ def by_the_values(function: Function, point: Tensor) -> str:
     return "maximum" if (differences < 0).all() else "saddle"
 
 
-# 5. Leaving a saddle: with the exact gradient, and with noise
+# 5. Leaving a saddle: with the exact gradient, and with noise, as that of one sample has
 
 NOISE = 0.3  # standard deviation of the noise added to each number of the gradient
 BESIDE = (1e-6, 1.0)  # almost on the line x = 0, on which the exact gradient leads to the saddle
@@ -277,7 +277,7 @@ def walk(start: tuple[float, float], noise: float, seed: int) -> Tensor:
     return torch.stack(path)
 
 
-# 6. Vanishing gradients: on the way back each layer multiplies them; what reaches the first?
+# 6. Vanishing gradients: going back, each layer multiplies them; what is left at the first?
 
 WIDTH, DEPTHS = 32, (2, 5, 10, 20, 40)
 TRAINED_UPDATES, TRAINED_LR = 600, 0.005
@@ -285,7 +285,7 @@ VANISHED = 0.01  # a gradient below 1% of its value in a one-layer network count
 
 
 class Layer(nn.Module):
-    """A layer H of a deep network: plain H(h) = F(h), or residual H(h) = F(h) + h."""
+    """A layer of a deep network: plain H(h) = F(h), or residual H(h) = F(h) + h; + h: the skip."""
 
     def __init__(self, residual: bool) -> None:
         super().__init__()
@@ -309,8 +309,8 @@ def deep_network(depth: int, residual: bool) -> nn.Sequential:
 
 
 def gradient_norms(model: nn.Sequential, data: Digits) -> list[float]:
-    """The norm of the loss's gradient on 256 samples: for the weights of each 32→32 layer, first to
-    last (without the input and output layer)."""
+    """The gradient's norm (root of the sum of its squares) on 256 samples, for the weights of each
+    32→32 layer, first to last (without the input and output layer)."""
     loss = nn.functional.cross_entropy(model(data.images[:256]), data.labels[:256])
     weights = [layer.linear.weight for layer in model if isinstance(layer, Layer)]
     return [gradient.norm().item() for gradient in torch.autograd.grad(loss, weights)]
@@ -352,7 +352,7 @@ def add_layers(run: Run, training: Digits) -> list[float]:
 
 
 def residual_derivative_error(run: Run) -> float:
-    """H(h) = F(h) + h, so H′ − F′ is the identity (32×32): its largest difference from that."""
+    """H′ = F′ + 1: by the skip a gradient passes whole. How far H′ − F′ is from the identity."""
     seed_everything(run.seed)
     layer, point = Layer(residual=True), torch.randn(WIDTH)
     difference = jacrev(layer)(point) - jacrev(layer.change)(point)
@@ -382,10 +382,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                     for name, experiment in experiments.items()}
         histories = {name: descent.history for name, descent in descents.items()}
         descent_report.descents(run, experiments, histories, len(training.labels), GOALS)
+        report.critical_points(run, classify_points())
         saddles.ends(run, descents, training, by_the_rule)
         if options.converge:
             saddles.met(run, descents, small_network(run), training)
-        report.critical_points(run, classify_points())
         report.escapes(run, try_to_escape(run), bowl, hill, double_well)
         report.residual_derivative(run, residual_derivative_error(run))
         networks = compare_depths(run, training)

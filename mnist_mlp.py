@@ -70,7 +70,7 @@ def load_digits(options: Namespace) -> tuple[LabelledImages, LabelledImages, Dat
     export_image_folder(folder, splits)
     training_files, test_files = (open_folder(folder / split, options.limit) for split in SPLITS)
     order = torch.Generator().manual_seed(options.seed)
-    # `train` makes the same batches from decoded images: these decode the files in every epoch.
+    # These batches read the files again each time. `train` makes equal ones from memory: faster.
     shown_batches = DataLoader(training_files, options.batch_size, shuffle=True, generator=order)
     training, test = decode(training_files), decode(test_files)
     check_images(training, splits["train"])
@@ -110,12 +110,12 @@ class Network(nn.Module):
 
     def __init__(self, width: int = 256) -> None:
         super().__init__()
-        self.layer1 = nn.Linear(28 * 28, width)
+        self.layer1 = nn.Linear(28 * 28, width)  # an output: the inputs times weights, plus a bias
         self.layer2 = nn.Linear(width, 10)
 
-    def forward(self, images: Tensor) -> Tensor:  # B×1×28×28
-        pixels = images.view(-1, 28 * 28)  # B×784
-        hidden = torch.relu(self.layer1(pixels))  # B×256
+    def forward(self, images: Tensor) -> Tensor:  # B×1×28×28: the 1 is one grey value per pixel
+        pixels = images.flatten(1)  # B×784: each image as one row of pixels
+        hidden = torch.relu(self.layer1(pixels))  # B×256; ReLU: negative numbers become 0
         logits: Tensor = self.layer2(hidden)  # B×10
         return logits
 
@@ -128,24 +128,24 @@ def train(
     """Trains a network, saves it as `mnist.pth`, and shows the loss of every hundredth batch."""
     seed_everything(run.seed)
     model = Network(width).to(run.device)
-    loss_function = nn.CrossEntropyLoss()
-    # fused: the same step, faster.
+    loss_function = nn.CrossEntropyLoss()  # −log of the probability given to the true digit
+    # Adam is a rule for the size of each step; lr, the learning rate, scales it. fused: faster.
     optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, fused=can_fuse(run.device))
     batches = training.batches(options.batch_size, shuffle=True, seed=run.seed)
     # The training images are sorted by digit: every sixth one is a sample of all digits.
     training_sample = LabelledImages(training.images[::6], training.labels[::6]).batches(TEST_BATCH)
     scores: dict[str, Metric] = {"test_loss": loss_function, "test_accuracy": accuracy}
-    # When all epochs are done, `run.epochs` saves the weights in the file mnist.pth.
+    # An epoch: every training image once. After the last one `run.epochs` saves mnist.pth.
     for epoch in run.epochs(options.epochs, model, optimizer, batches, weights=WEIGHTS):
         losses, sizes = [], []
         for images, labels in epoch.batches:
             images, labels = images.to(run.device), labels.to(run.device)
-            # autocast: lower precision if --precision asks for it; the loss is always float32.
+            # autocast: does nothing unless --precision asks for shorter numbers.
             with autocast(run.device, run.dtype):
                 logits = model(images)  # 1. forward: what the model answers
             loss = loss_function(logits.float(), labels)  # 2. loss: how wrong the answers are
-            loss.backward()  # 3. backward: the gradient of the loss for every parameter
-            optimizer.step()  # 4. step: move the parameters against their gradients
+            loss.backward()  # 3. backward: for each parameter the slope of the loss (its gradient)
+            optimizer.step()  # 4. step: change each parameter a little, so that the loss falls
             optimizer.zero_grad()  # 5. zero: forget the gradients before the next batch
             losses.append(loss.item())
             sizes.append(len(images))
@@ -157,7 +157,7 @@ def train(
         epoch.log(train_loss=mean_loss(losses, sizes), test_accuracy=epoch.row["test_accuracy"])
 
 
-# 4. Evaluation: the saved network is loaded and tested; then it reads your own images
+# 4. Evaluation: the saved network is loaded and tested; with --predict it reads your own images
 
 def load_network(path: Path) -> Network:
     """The network, of any width, whose weights are in a file; UsageError where there are none."""

@@ -43,6 +43,11 @@ def show_sigmoids(run: Run) -> None:
     for weight in WEIGHTS:
         answers = [f"{torch.tensor(weight * value).sigmoid():.5f}" for value in values]
         rows.append([f"{weight:g}", *answers])
+    say(
+        "A sigmoid turns any number z into one between 0 and 1: 1 ÷ (1 + e^−z). Here it answers "
+        "for one input x with one weight w. The larger x is, the smaller the weights from which "
+        "on the answer hardly changes any more."
+    )
     print_table("sigmoid(w·x)", ["w", *(f"x = {value:g}" for value in values)], rows)
     figure, (axes,) = new_figure(
         "sigmoid(w·x): where a curve is flat, a change of the weight changes nothing"
@@ -93,6 +98,11 @@ def batch_norm_error_by_variance() -> float:
 
 def show_batch_norm() -> None:
     """Says what batch norm divides by, and where γ and β begin."""
+    say(
+        "Batch norm works on each hidden unit alone. It takes the unit's value x for every image "
+        "of a batch, subtracts their mean and divides by their standard deviation, so that tiny "
+        "values get a normal size. In evaluation it uses means and variances kept from training."
+    )
     say(
         "BatchNorm1d differs from (x − mean) ÷ standard deviation by "
         f"{batch_norm_error(by_variance=False):.1e} at most, from (x − mean) ÷ variance by up to "
@@ -147,8 +157,10 @@ def show_dropout() -> None:
     evaluation = ", ".join(f"{value:g}" for value in layer.eval()(ones).tolist())
     say(
         f"Dropout(0.25) of eight ones, in training mode: {training}; in evaluation mode: "
-        f"{evaluation}. In training what is kept is divided by 0.75; in evaluation the weights "
-        f"have {dropout_weights():.0%} of their size in training."
+        f"{evaluation}. In training each value is set to 0 with probability 0.25, and what is "
+        "kept is divided by 0.75, so that the mean stays the same. In evaluation nothing changes. "
+        "The document says that the weights are then scaled down: they keep "
+        f"{dropout_weights():.0%} of their size."
     )
     say(
         f"Different answers in ten passes of one input: {dropout_answers(training=True)} in "

@@ -30,7 +30,7 @@ from hyperparams.results import Result
 
 Limits = tuple[float, float]
 BINS = 81  # odd: 0 is in the middle of a bar
-LEGIBLE = 10  # on one scale with what is more times as wide, a histogram is a single bar
+LEGIBLE = 10  # times: if ranges differ by more, each histogram gets a scale of its own
 HIDDEN, OUTPUT = "hidden values", "output biases"  # every network has the latter
 
 
@@ -128,7 +128,7 @@ def start_limit(result: Result, group: str) -> float:
 
 def mark_start(axes: Axes, limit: float) -> None:
     """Dashed lines at −limit and limit."""
-    label = "weights and biases start between these lines (where none are seen: further out)"
+    label = "weights and biases start between these lines (no lines: they are outside the panel)"
     axes.axvline(-limit, color="black", linestyle="--", linewidth=0.8, label=label)
     axes.axvline(limit, color="black", linestyle="--", linewidth=0.8)
 

@@ -168,7 +168,7 @@ def accuracy_gain_after_8(one: Result, other: Result) -> float:
 
 
 def gap_change_at_the_ends(one: Result, other: Result) -> float:
-    """The same, each after its own last epoch."""
+    """Training minus validation accuracy, less the other's, each after its own last epoch."""
     return one.accuracy_gap() - other.accuracy_gap()
 
 

@@ -14,7 +14,7 @@ from common.rows import Row
 
 GROUPS = ("hidden.weight", "hidden.bias", "output.weight", "output.bias")
 TRAINING, VALIDATION = "train_accuracy", "validation_accuracy"
-LAST = 1000  # an epoch after every last one
+LAST = 1000  # more epochs than any training has: `at` then takes the last one
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Result:
 
     `number` is its place in the table of experiments, from 0; `changes` says what differs from the
     base, and is empty where nothing does; `hidden_values` (N×1000) is what the hidden layer gives
-    after its activation for N images.
+    after its activation for N images; without a hidden layer it is the inputs (N×784).
     """
 
     name: str

@@ -50,7 +50,8 @@ def print_widths(heading: str, results: Mapping[str, Result], hidden: bool) -> N
         shown = [f"{width.std():.3g}" if len(width) else "" for width in widths]
         rows.append([textwrap.fill(name, LONG_NAME), *shown])
     header = ["experiment", *(group.replace(" ", "\n", 2) for group in groups)]
-    print_table(f"{heading}: standard deviations after the last epoch", header, rows)
+    title = f"{heading}: how widely the values spread (standard deviation after the last epoch)"
+    print_table(title, header, rows)
 
 
 def print_results(results: Results) -> None:

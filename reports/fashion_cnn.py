@@ -119,7 +119,8 @@ def sides(
 ) -> None:  # fmt: skip
     """Prints the side of the image after each layer, by the formulas and measured.
 
-    `by_formula` and `measured` have the sides with padding and those without; `model` is trained.
+    `by_formula` and `measured` have the sides with padding and those without; `model` is a network
+    as the run will train it.
     """
     rows = []
     layers = ("convolution 1", "pooling 1", "convolution 2", "pooling 2")
@@ -129,7 +130,7 @@ def sides(
         rows.append([layer, rule, padded, padded_measured, unpadded, unpadded_measured])
     print_table(
         "The side of an image after each layer "
-        "(I: side before it, k: kernel, p: padding, s: stride)",
+        "(I: side before it, k: kernel, p: padding, s: stride, the step between windows)",
         ["layer", "formula", "padded", "measured", "unpadded", "measured"], rows,
     )  # fmt: skip
     (pool, *_) = [layer for layer in model.modules() if isinstance(layer, nn.MaxPool2d)]
@@ -138,7 +139,7 @@ def sides(
     say(
         f"{side}×{side} pixels of 32 channels are {linear.in_features:,} inputs of the last layer "
         f"(the image has 784 pixels). A pooling with kernel {pool.kernel_size} for which no stride "
-        f"is given has stride {pool.stride}; the 0 in the document's list is a typing error."
+        f"is given has stride {pool.stride}. (The document's list says 0: a typing error.)"
     )
     pairs = zip(by_formula, measured, strict=True)
     run.metrics |= {
@@ -159,10 +160,10 @@ def training(run: Run) -> None:
     )
     gaps = [row["train_accuracy"] - row["val_accuracy"] for row in run.history]
     say(
-        f"After the last epoch {last['train_accuracy']:.1%} of a sample of the training images are "
-        f"right and {last['val_accuracy']:.1%} of the validation images, on which nothing was "
-        f"trained: {100 * gaps[-1]:+.1f} points apart (maximum of the epochs: "
-        f"{100 * max(gaps):+.1f})."
+        f"After the last epoch the network is right on {last['train_accuracy']:.1%} of a sample of "
+        f"the training images, and on {last['val_accuracy']:.1%} of the validation images, on "
+        f"which it was not trained. The difference is {100 * gaps[-1]:+.1f} percentage points, at "
+        f"most {100 * max(gaps):+.1f} in any epoch."
     )
     run.metrics |= {
         "train_loss": last["train_loss"],

@@ -23,9 +23,10 @@ def padding(run: Run, views: Sequence[Views]) -> None:
     middle = (14, 14)
     run.metrics["edge_views_ratio"] = edge_mean(with_padding) / edge_mean(without)
     say(
-        f"Of the first convolution's outputs {int(with_padding[middle])} see a pixel in the "
-        f"middle. One in a corner is seen by {int(with_padding[0, 0])}, without padding by "
-        f"{int(without[0, 0])}; one at the edge on average by {edge_mean(with_padding):.1f} and "
+        "An output of the first convolution sees the pixels of its window. A pixel in the middle "
+        f"is seen by {int(with_padding[middle])} outputs of a channel. A pixel in a corner is seen "
+        f"by {int(with_padding[0, 0])}, without padding by {int(without[0, 0])}; a pixel at the "
+        f"edge on average by {edge_mean(with_padding):.1f}, without padding by "
         f"{edge_mean(without):.1f}. Open padding.png."
     )
     padding_figure(run, views)

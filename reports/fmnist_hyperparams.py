@@ -129,9 +129,10 @@ def print_effects(run: Run) -> None:
     others = [one.claim.id for one in verdicts if one.verdict != "reproduced"]
     if measured:
         say(
-            "This run is too short to judge what the document says about training. Statements "
-            f"that hold at this length too ({len(hold)}): {', '.join(hold) or 'none'}. Those that "
-            f"do not ({len(others)}): {', '.join(others) or 'none'}."
+            "This run is too short to judge what the document says about training: the table "
+            "below calls these statements 'not run', and says what each is about. As a first hint "
+            f"only: its numbers agree with {len(hold)} of them ({', '.join(hold) or 'none'}) and "
+            f"disagree with {len(others)} ({', '.join(others) or 'none'})."
         )
 
 

@@ -114,7 +114,8 @@ def vanishing(run: Run, training: Digits, vanished: float) -> None:
         numbers = [f"{number:.1e}" for number in (norms[0], norms[-1], first_to_last)]
         rows.append([kind, depth, *numbers])
     print_table(
-        "Nested 3×3 convolutions before training: gradient norms of the first and of the last",
+        "Nested 3×3 convolutions before training: gradient norms of the first and of the last "
+        "(larger weights: plain, with initial weights that keep the size of the values, by He)",
         ["network", "convolutions", "first", "last", "first ÷ last"],
         rows,
     )

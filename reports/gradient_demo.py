@@ -101,6 +101,12 @@ def critical_points(
 
     A point is (function, place, eigenvalues, answer of the rule, answer of the values).
     """
+    say(
+        "\nWhere the gradient is 0, the second derivatives (a matrix, the Hessian) say how the "
+        "function bends: its eigenvalues are the curvatures, positive upwards. Rule: all "
+        "eigenvalues positive: minimum; all negative: maximum; both signs: saddle; otherwise: no "
+        "answer."
+    )
     rows = []
     for name, point, eigenvalues, rule, values in points:
         place = [f"{number:z.2f}" for number in point.tolist()]
@@ -118,7 +124,10 @@ def critical_points(
         "rule_wrong": sum(rule not in ("no answer", values) for rule, values in answers),
         "rule_silent": silent,
     }
-    say(f"The rule gives no answer for {silent} of {len(points)} critical points.")
+    say(
+        f"The rule gives no answer for {silent} of {len(points)} critical points. There an "
+        "eigenvalue is 0: the Hessian does not show which way the function bends."
+    )
 
 
 # Leaving a saddle
@@ -130,16 +139,16 @@ def escapes(
     """Measures which paths leave the saddle and which a minimum, and draws two paths.
 
     `paths` on the double well: `from the saddle` and `from a minimum` (seeds×updates×2), `exact
-    gradient` and `with noise` (updates×2), which start beside the saddle.
+    gradient` and `with noise` (updates×2), which start almost on the line that leads to the saddle.
     """
     exact, noisy = paths["exact gradient"], paths["with noise"]
     escape_figure(run, exact, noisy, bowl, hill, double_well)
     updates, left = len(exact) - 1, updates_to_leave(exact)
     x, y = exact[0].tolist()
     say(
-        f"{updates} updates from ({x:f}, {y:g}), beside the saddle at (0, 0): with the exact "
-        f"gradient the saddle is left (|x| > 0.5) {when_left(exact)}, with noise "
-        f"{when_left(noisy)}."
+        f"{updates} updates from ({x:f}, {y:g}), almost on the line x = 0, which leads to the "
+        "saddle at (0, 0): with the exact gradient the saddle is left (|x| > 0.5) "
+        f"{when_left(exact)}, with noise {when_left(noisy)}."
     )
     from_saddle, from_minimum = paths["from the saddle"][:, -1], paths["from a minimum"][:, -1]
     run.metrics |= {
@@ -226,7 +235,8 @@ def depths(run: Run, networks: Sequence[DeepNetwork]) -> None:
     updates = len(networks[0][3])
     print_table(
         "Deep networks: gradient norms of the first and of the last 32→32 layer before training, "
-        f"and the loss after {updates} updates (guessing one of ten classes: {CHANCE:.3f})",
+        f"and the mean loss of the last 20 of {updates} updates (guessing one of ten classes: "
+        f"{CHANCE:.3f})",
         ["network", "layers", "first", "last", "first ÷ last", "loss"],
         rows,
     )
@@ -309,8 +319,8 @@ def ending(
     ratios = {kind: norms[0] / norms[-1] for kind, depth, norms, _ in networks if depth == deepest}
     sentences += [
         finding,
-        f"With {deepest} layers, first ÷ last is {ratios['plain']:.1e} (plain) and "
-        f"{ratios['residual']:.2g} (residual).",
+        f"With {deepest} layers the gradient of the first is {ratios['plain']:.1e} times that of "
+        f"the last (plain), and {ratios['residual']:.2g} times (residual).",
         "Open descent.png, vanishing.png and convolutions.png.",
         "Next: python fmnist_hyperparams.py, the next chapter: one hyper-parameter at a time.",
     ]

@@ -71,7 +71,7 @@ def trained(experiments: Mapping[str, Experiment], histories: Histories, images:
         ])  # fmt: skip
     print_table(
         "Gradient descent with all samples, one, or 64 for each update (ms: the median of all "
-        "updates; seconds: so long for each of them)",
+        "updates; seconds: that median times the updates)",
         ["update with", "learning\nrate", "updates", "epochs", "seconds", "ms per\nupdate",
          "seconds\nper epoch"],
         rows,

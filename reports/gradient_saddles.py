@@ -22,16 +22,12 @@ from torch import Tensor, nn
 
 from common.rows import write_rows
 from common.runs import Run
-from common.terminal import print_table, say, track
+from common.terminal import print_table, track
 
 if TYPE_CHECKING:
     from gradient_demo import Descent, Digits
 
 A_TENTH = 0.1
-RULE = (
-    "Rule: all eigenvalues positive: minimum; all negative: maximum; both signs: saddle; "
-    "otherwise: no answer."
-)
 
 # 1. The Hessian of a network's loss: its smallest and its largest eigenvalue
 
@@ -82,7 +78,7 @@ def ends(
     training: Digits,
     by_the_rule: Callable[[Tensor], str],
 ) -> None:
-    """Prints the rule, and what the Hessian says about the places where the trainings end.
+    """Prints what the Hessian says about the places where the trainings end.
 
     The metric is the smallest eigenvalue where the second training, with one sample, ends.
     """
@@ -93,7 +89,6 @@ def ends(
         answer = by_the_rule(torch.tensor([smallest, largest]))
         rows.append([name, signed(smallest), signed(largest), f"{gradient:.3f}", answer])
         smallest_of[name] = smallest
-    say(f"\n{RULE}")
     print_table(
         "Where the trainings end, on 2,000 samples: the Hessian's smallest and largest eigenvalue, "
         "and the norm of the gradient, which is 0 only at a critical point",

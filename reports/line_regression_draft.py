@@ -170,7 +170,10 @@ def explosion(run: Run, repairs: Mapping[str, Updates], lines: Lines) -> None:
             [[int(row["update"]), *(row[name] for name in columns[1:])]
              for row in draft.rows[: finite + 1]],
         )  # fmt: skip
-        say(f"From update {finite + 1} on, its weights are not finite: the training has exploded.")
+        say(
+            f"From update {finite + 1} on, its weights are not finite (infinite, or NaN: not a "
+            "number): the training has exploded."
+        )
     else:
         say(f"The first draft: its weights are still finite after {finite} updates.")
     print_repairs(run, repairs, lines)
@@ -212,7 +215,9 @@ def print_repairs(run: Run, repairs: Mapping[str, Updates], lines: Lines) -> Non
         ["network", "updates", "gradient", "weight", "spread (px)", "error (px²)"], rows,
     )  # fmt: skip
     say(
-        "at 0.1: the learning rate, elsewhere 0.001. gradient: its norm. spread: the standard "
+        "Errors in pixels are large, and so are their gradients: a step goes too far, and the next "
+        "error is larger still. With ends as fractions they are small. at 0.1: the learning rate, "
+        "elsewhere 0.001. gradient: its norm. spread: the standard "
         "deviation of the answers to different images; at 0 the answer no longer depends on the "
         f"image. error: {mean:,.0f} px² is what always answering with the mean of the ends has."
     )

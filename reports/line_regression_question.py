@@ -86,10 +86,10 @@ def print_comparison(run: Run, seeds: int) -> None:
     say(
         "four numbers: the document's network, asked for the ends of the image's line. each pixel: "
         f"asked, are you an end? (mean of {seeds} seeds; the worst has {worst:.1%} of the lines "
-        "exact). What changed is not the size, but the question, with a loss and an optimizer that "
-        "fit it. Whether a pixel is an end shows in its 8 neighbours: an end has one that is lit, "
-        "any other pixel of a line has two. So each pixel of each image is an example for the same "
-        "few parameters. A network asked for four numbers must learn anew for each place of the "
+        "exact). It is better not by its size, which is far smaller, but by its question, with a "
+        "loss and an optimizer that fit it. Whether a pixel is an end shows in its 8 neighbours: "
+        "an end has one that is lit, any other pixel of a line has two. So each pixel of each "
+        "image is an example for the same few parameters. A network asked for four numbers must learn anew for each place of the "
         "image what they are there."
     )
 

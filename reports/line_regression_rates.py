@@ -83,10 +83,12 @@ def learning_rates(run: Run, watched: Watched) -> None:
         table,
     )
     say(
-        "largest: the largest number before the sigmoid, in the last batch. rose: the share of "
-        "batches whose mean output is above that of the batch before. The document's loss, "
-        "nn.MSELoss, averages the squared errors. What their unit is, it does not show: fractions "
-        "of the image's side, also summed as in the final run, or pixels."
+        "A sigmoid squeezes any number into 0..1. Where it gives almost 0 or 1, its gradient is "
+        "almost 0, and learning stops. largest: the largest number before the sigmoid, in the last "
+        "batch. rose: the share of batches whose mean output is above that of the batch before. "
+        "The document does not show the unit of its errors, so three readings are tried: errors as "
+        "fractions of the image's side, summed as in the final run or averaged, and errors in "
+        "pixels, averaged."
     )
     learning_rates_figure(run, watched)
 

@@ -115,16 +115,16 @@ def costs(run: Run, ways: Mapping[str, nn.Module]) -> None:
         rows.append([name, formula, product, counted[name], f"{milliseconds:.2f}"])
     print_table(
         "A 5×5 convolution from 192 to 32 channels of 28×28 pixels; the bottleneck has 16 channels",
-        ["way", "multiplications", "by hand", "counted", "ms per image"], rows,
+        ["way", "formula", "product", "counted", "ms per image"], rows,
     )  # fmt: skip
     share = counted["bottleneck"] / counted["direct"]
     share_of_time = seconds["bottleneck"] / seconds["direct"]
     say(
-        "The document prints 12,433,648 multiplications for the bottleneck. Its formula gives "
+        f"The bottleneck needs {share:.1%} of the direct way's multiplications and "
+        f"{share_of_time:.0%} of its time. The document says “reduced by 1/10”: to a tenth, not by "
+        "a tenth. It prints 12,433,648 multiplications; its formula gives "
         f"{28 * 28 * 192 * 16:,} + {5 * 5 * 28 * 28 * 16 * 32:,} = {BY_HAND['bottleneck'][1]:,}: "
-        f"one digit is wrong. That is {share:.1%} of the direct way's, so the document's words "
-        f"“reduced by 1/10” mean to a tenth, not by a tenth: {1 - share:.1%} fewer. The bottleneck "
-        f"takes {share_of_time:.0%} of the direct way's time."
+        "one digit is wrong. Its 192 channels are an example: no network here has so many."
     )
     run.metrics |= {f"{name}_multiplications": count for name, count in counted.items()}
     run.metrics |= {
@@ -206,8 +206,8 @@ def residual(
         after = tuple(block(example).shape[1:])
         rows.append([skip, sides(shapes["block1.0"]), sides(after), count_parameters(block)])
     print_table(
-        "Residual blocks: where the channels change, x cannot be added as it is",
-        ["x is", "input", "output", "parameters"], rows,
+        "A residual block adds its input x to its output. Where channels change, x does not fit",
+        ["x is added", "input", "output", "parameters"], rows,
     )  # fmt: skip
     run.metrics["residual_shape_changes"] = changes
 
@@ -322,7 +322,9 @@ def comparison(
         ["network", "mean", "min", "max", "s per epoch", "parameters", "multiplications"],
         rows,
     )  # fmt: skip
-    say("The course reports about 98, 98 to 99 and 99% after 10 epochs.")
+    say(
+        "The course reports after 10 epochs: basic about 98%, Inception 98 to 99%, residual 99%."
+    )
     comparison_figure(
         histories,
         run.file("comparison.png"),

@@ -62,7 +62,7 @@ CLAIMS = (
           "last_batch", below(64), "{:.0f}", DOCUMENT),
     Claim("4.1e", "images whose label is not their folder's name", "the name is the label",
           "labels_not_folder_names", exactly(0), "{:.0f}", FOLDER),
-    Claim("4.1f", "sizes of the first batch that are not those of 64×1×28×28", "none",
+    Claim("4.1f", "first batch: how many of its 4 sizes differ from 64×1×28×28", "none",
           "batch_sizes_off", exactly(0), "{:.0f}", DOCUMENT),
     Claim("4.2", "weights of the network's two layers", "784×256 and 256×10",
           "weights", exactly(784 * 256 + 256 * 10), "{:,.0f}", DOCUMENT),
@@ -70,8 +70,8 @@ CLAIMS = (
           "loss_rises", exactly(0), "{:.0f}", DOCUMENT, every_seed=True),
     Claim("4.4", "share of the test images classified correctly", "0.978 (9,779 of 10,000)",
           "test_accuracy", about(0.978, 0.005), "{:.4f}", DOCUMENT),
-    Claim("4.4a", "mnist.pth: difference of its test loss from the trained network's",
-          "is that network", "saved_difference", at_most(1e-6), "{:.1e}", DOCUMENT),
+    Claim("4.4a", "test loss of the network loaded from mnist.pth, minus that before saving",
+          "the file holds that network", "saved_difference", at_most(1e-6), "{:.1e}", DOCUMENT),
     Claim("4.4b", "images whose largest score is not at the most probable digit",
           "argmax finds that digit", "argmax_not_most_probable", exactly(0), "{:.0f}", DOCUMENT),
     Claim("4.6", "widths 128 to 999: maximum of the mean accuracies minus their minimum",
@@ -155,9 +155,9 @@ def training(run: Run, batches: int) -> None:
         single = [loss for _, loss in losses_of_batches(history, batches)]
         run.metrics |= {"loss_rises": rises(means), "batch_loss_rises": rises(single)}
         say(
-            f"Does the loss fall? The mean of an epoch rises {rises(means)} of {len(means) - 1} "
-            f"times; the loss of a single batch, every 100th, rises {rises(single)} of "
-            f"{max(len(single) - 1, 0)} times."
+            "Does the loss fall? From epoch to epoch the mean loss rose "
+            f"{rises(means)} times of {len(means) - 1}. The loss of single batches (every 100th) "
+            f"rose {rises(single)} times of {max(len(single) - 1, 0)}: some batches are harder."
         )
 
 

@@ -37,6 +37,10 @@ def two_layers_are_one(run: Run, model: nn.Sequential, image: Tensor) -> None:
 def activations(run: Run, results: Sequence[tuple[str, float, float]]) -> None:
     """Is an activation needed, and where? `results`: the place, the loss, the test accuracy."""
     rows = [[place, f"{loss:.4f}", f"{share:.2%}"] for place, loss, share in results]
+    say(
+        "An activation is a function between two layers. Here it is ReLU: negative numbers become "
+        "0, the others stay."
+    )
     print_table(
         "Is an activation needed, and where? After two epochs with ReLU …",
         ["place", "train loss", "test accuracy"], rows,
@@ -49,8 +53,9 @@ def activations(run: Run, results: Sequence[tuple[str, float, float]]) -> None:
     before, nowhere = shares["before the first layer"], shares["nowhere"]
     equal = "the same accuracy as" if before == nowhere else "another accuracy than"
     say(
-        "Without one, two linear layers compute what a single linear layer could: "
-        f"layer2(layer1(x)) and (W2·W1)·x + b differ by {difference:.1g} of their size{rounding}. "
+        "Without an activation, two linear layers compute what a single linear layer could: "
+        f"layer2(layer1(x)) and (W2·W1)·x + b differ by at most {difference:.1g} times their "
+        f"largest number{rounding}. "
         "Before the first layer ReLU changes no number, for no pixel is negative; here it has "
         f"{equal} no ReLU. Most accurate here: ReLU {max(shares, key=lambda place: shares[place])}."
     )
@@ -118,7 +123,8 @@ def passes(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     assert weight.grad is not None
     say(
         "* backward: loss.backward() goes through these operations from the last to the first. "
-        f"Now weight.grad has a norm of {weight.grad.norm().item():.4f}."
+        "Now weight.grad is filled: its length, the root of the sum of its squares, is "
+        f"{weight.grad.norm().item():.4f}."
     )
     torch.optim.SGD(model.parameters(), lr=0.1).step()
     after = cross_entropy(model(images), labels).item()
@@ -141,8 +147,8 @@ def softmax(run: Run, model: nn.Module, images: Tensor, labels: Tensor) -> None:
     terms = " + ".join(f"{share:.3f}" for share in shares[0].tolist())
     say("\nWhat does softmax do?\n")
     say(
-        f"* It turns ten scores into positive numbers. Their sum: {terms} = "
-        f"{shares[0].sum().item():.6f}."
+        "* It turns ten scores into ten positive numbers: e^score, divided by the sum of all ten. "
+        f"Their sum: {terms} = {shares[0].sum().item():.6f}."
     )
     say(
         "* CrossEntropyLoss contains it: −log of the true digit's softmax differs from that loss "

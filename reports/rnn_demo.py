@@ -58,7 +58,7 @@ def one_layer(
     rows = [[name, as_text(value)] for name, value in products.items()]
     print_table(
         "A recurrent cell multiplies its hidden state h and its input x by weights. Both products "
-        "together are one product (rows of a matrix are divided by ;)",
+        "together are one product (a ; ends a row of a matrix; [h; x] is h above x)",
         ["", "value"],
         rows,
     )
@@ -94,7 +94,7 @@ def shapes(run: Run, sizes: Mapping[str, int], modules: Modules) -> None:
         returned[title], error = call(module, inputs, hidden)
         rows.append([title, times(inputs), times(hidden), ", ".join(returned[title]) or "error"])
         if error:
-            errors.append(f'The error of "{title}": {error}.')
+            errors.append(f'"{title}" cannot work, as expected. PyTorch says: {error}.')
     named = ", ".join(f"{name} {size}" for name, size in sizes.items())
     print_table(
         f"Which shapes RNNCell and RNN take and return ({named})",

@@ -30,11 +30,11 @@ def over_time(
 ) -> None:
     """Saves the cell unrolled over the letters that it read; `states` (T×4) are its hidden ones.
 
-    `expected` are the letters that it takes for the next ones, `right` those that are.
+    `expected` are the letters that it answers, `right` the right answers.
     """
     title = (
         "A recurrent network unrolled: the same cell, with the same weights, reads every letter,\n"
-        "and its largest hidden number tells which letter it expects next"
+        "and its largest hidden number tells which letter it answers"
     )
     figure, (panel,) = new_figure(title, width=12.6, height=4.3)
     width, first = 2.3, 3.7  # of a step, and where the first hidden state stands

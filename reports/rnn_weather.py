@@ -45,8 +45,8 @@ def years(weather: Weather) -> None:
         rows.append([str(year), int(chosen.sum()), *counts, len(wet), rain, fog])
         shares.append(f"{rain / max(1, len(wet)):.0%} in {year}")
     print_table(
-        "The weather of Seattle: days of each word, and how the wet days (with precipitation) are "
-        "labelled",
+        "The weather of Seattle. The table names each day by a word: how many days have each, and "
+        "how many wet days (precipitation above 0) are called rain or fog",
         ["year", "days", *WORDS, "wet", "wet: rain", "wet: fog"], rows,
     )  # fmt: skip
     say(
