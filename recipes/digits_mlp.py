@@ -11,11 +11,13 @@ neighbours, can be taught by images that are moved, turned and bent at random.
 Target: at least 99.0% of MNIST's test images classified correctly (99.3% is our
 stretch target), within 10 minutes on two cores. Document 4's has 97.9%.
 
-Not measured yet: the steps and numbers below are first guesses.
-
-Every choice is made on 10,000 of the 60,000 training images, held out for that
-(--validate, --ladder). The recipe is then trained on all 60,000, and the test
+Not measured yet: the steps and numbers below are first guesses. They are to be
+chosen on 10,000 of the 60,000 training images, held out for that (--validate,
+--ladder). Without these flags the recipe is trained on all 60,000, and the test
 images are read once, after the last epoch, by `score_once`.
+
+A step of the ladder changes a few settings. --ladder trains after each step, and
+the whole recipe without each of them.
 """
 
 from __future__ import annotations
@@ -61,9 +63,9 @@ class Recipe:
     batch_norm: bool = False
     dropout: float = 0.0  # the share of the hidden values that is left out in training
     lr: float = 1e-3  # with one cycle its maximum
-    one_cycle: bool = False  # the learning rate rises from near 0 and falls to 0
+    one_cycle: bool = False  # the learning rate rises from near 0 and falls to almost 0
     warm_up: float = 0.2  # the share of the steps in which it rises
-    weight_decay: float = 0.0
+    weight_decay: float = 0.0  # each step shrinks each weight by lr × this share of it
     label_smoothing: float = 0.0  # this share of a label is spread evenly over all digits
     moved: int = 0  # pixels by which an image is moved at most
     degrees: float = 0.0  # by which it is turned at most
@@ -127,6 +129,7 @@ class DigitsNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:  # B×1×28×28
         if self.training or not self.recipe.five_looks:
             return self.look(images)
+        # Zeros are added on one side, and as many pixels are cut off on the other.
         moved = [pad(images, (right, -right, down, -down)) for right, down in LOOKS]
         return torch.stack([self.look(copy) for copy in moved]).mean(0)  # B×10
 

@@ -7,15 +7,16 @@
     python recipes/lines.py --predict photo.jpg --weights FILE  your own line
 
 Lines are 1 to 7 pixels thick, blurred, noisy, on uneven grey, light or dark,
-some dashed. There the rule that is exact on clean lines fails, and so does the
-network of 89 parameters that line_regression.py ends with. You learn what its
-question, "are you an end?", needs besides: a network that sees far enough.
+some dashed. There the rule that is exact on clean lines (take the two outermost
+lit pixels) fails, and so does the network of 89 parameters that
+line_regression.py ends with. You learn what its question, "are you an end?",
+needs besides: a network that sees far enough.
 Target: both ends within 2 pixels for 97% of 10,000 unseen lines, in five minutes.
 Which end is found first does not count.
 
-Not measured yet: the steps and numbers below are first guesses.
-
-Choices are made on 2,000 other lines. The test lines are scored once, at the end.
+Not measured yet: the steps and numbers below are first guesses. They are to be
+chosen on 2,000 other lines (--validate, --ladder: training after each step, and
+without each of them). The test lines are scored once, at the end.
 """
 
 from __future__ import annotations
@@ -58,14 +59,14 @@ class Recipe:
     batch_size: int = 64
     lr: float = 0.001  # with one cycle its maximum
     lines: int = 10_000  # that are drawn to train on; their noise is new in each epoch
-    each_pixel: bool = False  # asked whether it is an end, with Adam; or the picture for 4 numbers
+    each_pixel: bool = False  # True: a score "is an end" (Adam); False: 4 numbers for a picture (SGD)
     normalised: bool = False  # pictures with mean 0 and standard deviation 1, each for itself
     wide_view: bool = False  # a pixel's score depends on much of the picture, not on 3×3 pixels
     channels: int = 32  # of that network
     batch_norm: bool = False
-    spread: float = 0.0  # of an end's place in what is to be learned: standard deviation, pixels
+    spread: float = 0.0  # 0: the target is one pixel; else a hill of this deviation
     read_out: bool = False  # two maxima apart from each other, to fractions of a pixel
-    one_cycle: bool = False  # the learning rate rises from near 0 and falls to 0
+    one_cycle: bool = False  # the learning rate rises from near 0 and falls to almost 0
     bfloat16: bool = False  # 16-bit floats where the hardware has them
 
 
@@ -79,7 +80,7 @@ STEPS: ladder.Steps = {
     "bfloat16": {"bfloat16": True},
     "one cycle": {"one_cycle": True, "lr": 0.01},
     "more lines": {"lines": 20_000},
-    "longer": {"epochs": 6},
+    "longer": {"epochs": 6},  # twice as many as from "each pixel" on
 }
 RECIPE = ladder.everything(Recipe(), STEPS)
 
@@ -159,8 +160,9 @@ def loss_of(recipe: Recipe, outputs: Tensor, ends: Tensor) -> Tensor:
     places = torch.arange(SIZE, device=outputs.device)
     distances = places - ends.view(-1, 2, 2, 1)  # B×2 ends×(x, y)×128
     hills = (-(distances**2) / (2 * recipe.spread**2)).softmax(3)  # each adds up to 1
-    # Cross-entropy with two hills; a hill is a product of one over the columns and one over rows.
-    return -torch.einsum("byx,bex,bey->be", log_shares, hills[:, :, 0], hills[:, :, 1]).mean()
+    across, down = hills[:, :, 0], hills[:, :, 1]  # B×2×128: over x, over y
+    # Cross-entropy with the target down·across (B×2×128×128, never built: faster), for each end.
+    return -torch.einsum("byx,bex,bey->be", log_shares, across, down).mean()
 
 
 def find_ends(

@@ -8,8 +8,9 @@
 
 You learn that a record is a small network, a few epochs and a learning rate that
 rises and falls, each chosen for the goal. A race's length is fixed before it
-starts: it ends after its last epoch, and only then is the test set read. A race
-is won if the mean of ten seeds reaches the goal.
+starts: it ends after its last epoch, and only then is the test set read. A goal
+is reached if the mean of ten seeds has that accuracy; the target is to reach it
+within these seconds.
 
 Targets on two cores, seconds of training without reading and scoring:
 * digits-99.0: 99.0% of MNIST's test images in 5 s (stretch: 3 s)
@@ -19,8 +20,8 @@ Targets on two cores, seconds of training without reading and scoring:
 Not measured yet: the steps and numbers below are first guesses.
 
 The foot of each ladder is document 3's network and training, for as many epochs
-as the race has. Networks and training are those of `recipes/fashion.py`. All
-numbers were chosen on 10,000 training images held out (--validate, --ladder).
+as the race has. Networks and training are those of `recipes/fashion.py`. Numbers
+are to be chosen on 10,000 training images held out (--validate, --ladder).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ WEIGHTS = "model.safetensors"
 
 
 def one_cycle(optimizer: Optimizer, steps: int, warm_up: float) -> OneCycleLR:
-    """Learning rates for all steps: up to the optimizer's in a share of them, then down to 0.
+    """Learning rates for all steps: up to the optimizer's in a share of them, then almost to 0.
 
     Along cosines, from 1/25 of the optimizer's rate; call `step()` after each step. L. N. Smith,
     N. Topin, "Super-Convergence", arXiv 1708.07120. `warm_up` is a fraction.

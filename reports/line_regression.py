@@ -161,8 +161,8 @@ def print_scores(run: Run) -> None:
     say(
         "The document reports more than 94% right, but not within how many pixels. It accepts "
         "(22, 22) for (20, 20): so here its 94% is tested with 2 px. always the mean: of the "
-        "training ends, whatever the image shows. outermost pixels: the first and the last lit pixel along the "
-        "line's longer axis, the exact answer without learning."
+        "training ends, whatever the image shows. outermost pixels: the first and the last lit "
+        "pixel along the line's longer axis, the exact answer without learning."
     )
     for part, name in (("train", "Training"), ("unseen", "Unseen")):
         say(

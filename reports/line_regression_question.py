@@ -89,8 +89,8 @@ def print_comparison(run: Run, seeds: int) -> None:
         "exact). It is better not by its size, which is far smaller, but by its question, with a "
         "loss and an optimizer that fit it. Whether a pixel is an end shows in its 8 neighbours: "
         "an end has one that is lit, any other pixel of a line has two. So each pixel of each "
-        "image is an example for the same few parameters. A network asked for four numbers must learn anew for each place of the "
-        "image what they are there."
+        "image is an example for the same few parameters. A network asked for four numbers must "
+        "learn anew for each place of the image what they are there."
     )
 
 
