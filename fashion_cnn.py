@@ -205,11 +205,11 @@ def load_network(path: Path) -> ClothesCNN:
 def recognise(options: Namespace, argv: Sequence[str] | None) -> None:
     """Names the garments on your own photographs, or whatever classes you have trained."""
     path = options.weights or newest_weights("fashion_cnn", "model.pt")
-    model, own_classes = load_network(path), saved_names(path)
+    model = load_network(path)
+    own_classes = saved_names(path, model.classify.out_features)
     own = read_each(options.predict, read_own if own_classes else read_garment)
     warnings = [] if own_classes else warnings_for(own, "FashionMNIST", options.data_dir)
-    # The run starts only now: nothing is left behind for an image that cannot be read.
-    with start_run(__file__, options, argv) as run:
+    with start_run(__file__, options, argv) as run:  # only now: it leaves a folder behind
         logits, _ = predict(model.to(run.device), as_batches(own))
         ending = own_images.answers(run, own, logits, own_classes or report.NAMES, warnings)
         run.finish(document=3, claims=(), ending=ending)

@@ -23,12 +23,20 @@ def write_json(path: Path, content: object) -> None:
 
 def read_options(folder: Path) -> dict[str, Any] | None:
     """The options in a folder's `config.json`; None where there are none that can be read."""
+    options = _read(folder / "config.json", "options")
+    return options if isinstance(options, dict) else None
+
+
+def read_precision(folder: Path) -> object:
+    """The precision in a folder's `environment.json`; None where there is none."""
+    return _read(folder / "environment.json", "precision")
+
+
+def _read(path: Path, name: str) -> object:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        options = config["options"]
+        return json.loads(path.read_text(encoding="utf-8"))[name]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return options if isinstance(options, dict) else None
 
 
 def as_json(options: Mapping[str, object]) -> dict[str, object]:
@@ -39,6 +47,8 @@ def as_json(options: Mapping[str, object]) -> dict[str, object]:
 def _as_json(value: object) -> object:
     if isinstance(value, tuple | list):
         return [_as_json(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _as_json(item) for name, item in value.items()}
     return str(value) if isinstance(value, Path) else value
 
 
@@ -49,8 +59,13 @@ def mean_or_none(values: float | Sequence[float]) -> float | None:
     return mean if math.isfinite(mean) else None
 
 
-def environment(device: torch.device, seed: int) -> dict[str, object]:
-    """Versions, device and processor, as far as they may change a run's numbers."""
+def precision_name(dtype: torch.dtype) -> str:
+    """What `--precision` calls it."""
+    return "bf16" if dtype == torch.bfloat16 else "fp32"
+
+
+def environment(device: torch.device, dtype: torch.dtype, seed: int) -> dict[str, object]:
+    """Versions, device, processor, precision, as far as they may change a run's numbers."""
     name = str(device)
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
@@ -63,5 +78,6 @@ def environment(device: torch.device, seed: int) -> dict[str, object]:
         "device": name,
         "cpu": processor or platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
+        "precision": precision_name(dtype),
         "seed": seed,
     }

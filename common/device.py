@@ -71,6 +71,7 @@ def configure_numerics() -> None:
         print("note: this processor cannot flush denormal numbers; long Adam runs may slow down")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means all of its 24 bits, also in convolutions
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:

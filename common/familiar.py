@@ -19,8 +19,8 @@ RARE = 0.05  # of the test images are called strange too; so are half of all let
 def warnings_for(own: Sequence[OwnImage], data_set: str, data_dir: Path) -> list[str]:
     """For each image a warning, or "": its own note, or that it is like no training image.
 
-    Strange is what is less like every training image of `data_set` (`MNIST` or `FashionMNIST`) than
-    95 of 100 test images are.
+    Strange is what is less like every one of the first 20,000 training images of `data_set`
+    (`MNIST` or `FashionMNIST`) than 95 of 100 test images are.
     """
     training = load_images(data_set, "train", data_dir, TRAINING)
     unseen = load_images(data_set, "test", data_dir, UNSEEN)

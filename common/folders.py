@@ -160,11 +160,8 @@ def check_is_ours(folder: Path, script: str) -> None:
 
 
 def delete_run(folder: Path, script: str) -> None:
-    """Deletes what a run's manifest names, and its subfolders' manifests; all is checked first.
-
-    Raises UsageError, before anything is deleted, where a subfolder is another script's.
-    """
-    files, folders = _files_of(folder, script)
+    """Deletes what a run's manifest names, and its subfolders' manifests, after `files_of_run`."""
+    files, folders = files_of_run(folder, script)
     for file in files:
         file.unlink(missing_ok=True)
     for subfolder in reversed(folders):
@@ -172,8 +169,11 @@ def delete_run(folder: Path, script: str) -> None:
             subfolder.rmdir()
 
 
-def _files_of(folder: Path, script: str) -> tuple[list[Path], list[Path]]:
-    """A run's files, the manifests last, and its subfolders, a folder before those in it."""
+def files_of_run(folder: Path, script: str) -> tuple[list[Path], list[Path]]:
+    """A run's files, the manifests last, and its subfolders, a folder before those in it.
+
+    Raises UsageError where a subfolder is another script's.
+    """
     owner, names = read_manifest(folder)
     if owner != script:
         raise UsageError(f"{folder} holds no run of {script}; move it away or name another folder")
@@ -186,7 +186,7 @@ def _files_of(folder: Path, script: str) -> tuple[list[Path], list[Path]]:
         elif not any(path.iterdir()):
             folders.append(path)
         else:
-            below = _files_of(path, script)
+            below = files_of_run(path, script)
             files += [*below[0], path / LOCK]
             folders += [path, *below[1]]
     return [*files, folder / MANIFEST], folders

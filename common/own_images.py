@@ -24,6 +24,7 @@ SIDE = 28
 UNSEEN_SHARE = 5  # one image of so many is kept for the test where the script splits a folder
 MOST_CLASSES = 200  # a figure with more would be too large to look at
 CLASSES = "classes.json"
+DATA_SET_CLASSES = 10  # of Fashion-MNIST, whose names need no file
 
 
 @dataclass(frozen=True)
@@ -112,19 +113,24 @@ def save_names(path: Path, names: Sequence[str]) -> None:
     write_text(path, json.dumps(list(names), ensure_ascii=False) + "\n")
 
 
-def saved_names(weights: Path) -> list[str] | None:
-    """The names of the classes that a network was trained on; None if they are the data set's.
+def saved_names(weights: Path, classes: int) -> list[str] | None:
+    """The names of the `classes` that a network was trained on; None if they are the data set's.
 
-    Raises UsageError for a damaged file of names.
+    Raises UsageError for a file of names that is damaged or, for other than ten classes, missing.
     """
     path = weights.parent / CLASSES
     try:
         names = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if classes != DATA_SET_CLASSES:
+            raise UsageError(
+                f"{path} is missing: it names the {classes} classes of {weights.name}"
+            ) from None
         return None
     except (OSError, ValueError):
         names = None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    valid = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not valid or len(names) != classes:
         raise UsageError(f"{path} is damaged: it names the classes of {weights.name}; train again")
     return names
 

@@ -19,15 +19,20 @@ from common.rows import Row
 KEPT = ("config.json", "metrics.csv", "model.pt")
 
 
+def under_torchrun() -> bool:
+    """Whether torchrun has started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def rank() -> int:
     """This process's number among those that torchrun started; 0 without torchrun."""
-    return int(os.environ["RANK"]) if dist.is_torchelastic_launched() else 0
+    return int(os.environ["RANK"]) if under_torchrun() else 0
 
 
 def default_jobs(device: str) -> int:
     """How many trainings a process has at the same time: one for each CPU core; one on a GPU, and
     as a rank of torchrun. Raises UsageError where `device` (an option) is none."""
-    if dist.is_torchelastic_launched() or select_device(device).type != "cpu":
+    if under_torchrun() or select_device(device).type != "cpu":
         return 1
     return torch.get_num_threads()
 
@@ -41,7 +46,7 @@ def run_on_all_ranks(
     and rank 0 shows its own. Folders that rank 0 does not see, on another machine, are sent to it
     at the end.
     """
-    if not dist.is_torchelastic_launched():
+    if not under_torchrun():
         return run_and_show(jobs or (), work, processes, show)
     # The default limit of half an hour would end trainings of ranks that finish at different times.
     dist.init_process_group("gloo", timeout=datetime.timedelta(days=30))

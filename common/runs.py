@@ -54,6 +54,8 @@ class Run:
         self.history: list[Row] = []
         # Called with each epoch's row instead of printing it: for a worker process.
         self.listener: Callable[[Row], None] | None = None
+        # What `start_run` has left for the moment when the run writes its first file.
+        self.before_first_file: Callable[[], None] | None = None
         self._started = time.perf_counter()
         self._held = ExitStack()
 
@@ -64,7 +66,14 @@ class Run:
 
     def file(self, name: str) -> Path:
         """The path of a file in the run's folder, which the run may now write."""
+        self.begin()
         return self.run_folder.file(name)
+
+    def begin(self) -> None:
+        """Makes the folder ready, once; a run that is to be replaced is deleted here."""
+        occupy, self.before_first_file = self.before_first_file, None
+        if occupy is not None:
+            occupy()
 
     def epochs(
         self,
@@ -146,7 +155,8 @@ class Run:
         if failed and self.is_new and not self._has_trained():
             with suppress(UsageError, OSError):  # `error` says what went wrong
                 self.run_folder.discard()
-        if isinstance(error, KeyboardInterrupt) and self.resume is not None:
+        begun = self.before_first_file is None
+        if isinstance(error, KeyboardInterrupt) and self.resume is not None and begun:
             parts = [self.command, "--out-dir", str(self.folder), "--resume"]
             raise type(error)(f"; continue with: python {in_shell(parts)}") from None
 

@@ -8,12 +8,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from common.cli import PROJECT
-from common.config import as_json, environment, read_options, write_json
+from common.config import as_json, environment, write_json
 from common.device import (
     configure_numerics,
     resolve_precision,
@@ -23,11 +24,8 @@ from common.device import (
 )
 from common.errors import UsageError
 from common.folders import RunFolder, check_is_ours, delete_run, holds_anything
+from common.restart import check_can_replace, check_can_resume, check_options
 from common.runs import Run, in_shell
-from common.terminal import say
-
-# Options that say where and how a run is started, not what it computes.
-NOT_COMPARED = {"out_dir", "overwrite", "resume", "epochs", "jobs", "show_errors"}
 
 
 def start_run(
@@ -39,12 +37,13 @@ def start_run(
 ) -> Run:
     """Makes or reopens the run's folder; writes `config.json` and `environment.json`.
 
-    A finished run is never replaced without `--overwrite`, a folder that holds something else never
-    at all, and `--resume` continues only with the options of the first start (or more epochs).
+    A finished run is replaced only with `--overwrite`, when the new one writes its first file: data
+    that cannot be read harm nothing. A folder that holds something else is never replaced.
+    `--resume` continues only with the options of the first start (or more epochs).
     `threads`: how many compute, where a network is too small to gain by all. Raises UsageError
     before anything is changed.
     """
-    _check_options(options)
+    check_options(options)
     script = _name_in_project(script_file)
     device, dtype = _prepare_device(options, threads)
     folder = _folder_for(script, options)
@@ -52,27 +51,29 @@ def start_run(
     check_writable(folder.path)
     holds_a_run = holds_anything(folder.path)
     if options.resume:
-        _check_can_resume(folder.path, as_json(vars(options)))
+        check_can_resume(folder.path, as_json(vars(options)), dtype)
     elif holds_a_run:
-        _check_can_replace(folder.path, options)
+        check_can_replace(folder.path, script, options)
 
     run = Run(folder, options, device, dtype)
     run.command = _from_here(Path(script_file))
     with ExitStack() as ending:
         ending.push(run)  # a start that fails ends the run
-        _occupy(run, argv, held_a_run=holds_a_run)
+        run.hold_lock()
+        if holds_anything(folder.path) != holds_a_run:  # changed before the lock was held
+            raise UsageError(f"--out-dir {folder.path}: another run started there; name another")
+        run.is_new = not holds_a_run
+        run.before_first_file = partial(_occupy, run, argv)
+        if not (options.overwrite and holds_a_run):
+            run.begin()
         ending.pop_all()
     say_where(device)
     return run
 
 
-def _occupy(run: Run, argv: Sequence[str] | None, *, held_a_run: bool) -> None:
-    """Takes the folder, deletes the run in it if that is to be replaced, writes the first files."""
-    run.hold_lock()
-    if holds_anything(run.folder) != held_a_run:  # changed before the lock was held
-        raise UsageError(f"--out-dir {run.folder}: another run started there; name another folder")
-    run.is_new = not held_a_run
-    if held_a_run and not run.resume:
+def _occupy(run: Run, argv: Sequence[str] | None) -> None:
+    """Deletes the run in the folder if that is to be replaced, and writes the first files."""
+    if not run.is_new and not run.resume:
         delete_run(run.folder, run.script)
     run.run_folder.start()
     run.run_folder.tidy()
@@ -80,7 +81,7 @@ def _occupy(run: Run, argv: Sequence[str] | None, *, held_a_run: bool) -> None:
     command = f"python {in_shell([run.command, *arguments])}"
     config = {"script": run.script, "command": command, "options": as_json(vars(run.options))}
     write_json(run.file("config.json"), config)
-    write_json(run.file("environment.json"), environment(run.device, run.seed))
+    write_json(run.file("environment.json"), environment(run.device, run.dtype, run.seed))
 
 
 def _name_in_project(script_file: str) -> str:
@@ -99,13 +100,6 @@ def _prepare_device(
         torch.set_num_threads(threads)
     seed_everything(options.seed)
     return device, dtype
-
-
-def _check_options(options: argparse.Namespace) -> None:
-    if options.resume and options.out_dir is None:
-        raise UsageError("--resume needs --out-dir DIR, the folder of the run to continue")
-    if options.resume and options.overwrite:
-        raise UsageError("--resume continues a run and --overwrite replaces it; give one of them")
 
 
 def _folder_for(script: str, options: argparse.Namespace) -> RunFolder:
@@ -141,41 +135,6 @@ def check_writable(folder: Path) -> None:
     except OSError as error:
         message = f"--out-dir {folder} cannot be written ({error.strerror}); name another folder"
         raise UsageError(message) from None
-
-
-def _check_can_replace(folder: Path, options: argparse.Namespace) -> None:
-    if options.overwrite:
-        return
-    kind = "a finished" if (folder / "summary.json").exists() else "an unfinished"
-    continues = "--resume continues it, " if options.resume is not None else ""
-    raise UsageError(f"--out-dir {folder} holds {kind} run; {continues}--overwrite replaces it")
-
-
-def _check_can_resume(folder: Path, options: dict[str, object]) -> None:
-    if not (folder / "config.json").exists() and not _has_trained(folder):
-        say(f"{folder} holds no run yet: starting at the beginning")
-        return
-    before = read_options(folder)
-    if before is None:
-        raise UsageError(
-            f"--resume: {folder / 'config.json'} cannot be read; --overwrite replaces the run"
-        )
-    different = {name for name in {*options, *before} if options.get(name) != before.get(name)}
-    different -= NOT_COMPARED
-    epochs, epochs_before = options.get("epochs"), before.get("epochs")
-    if isinstance(epochs, int) and isinstance(epochs_before, int) and epochs < epochs_before:
-        different.add("epochs")
-    if different:
-        was = [f"--{name.replace('_', '-')} was {before.get(name)}" for name in sorted(different)]
-        raise UsageError(
-            f"--resume: the run in {folder} was started with other options: {', '.join(was)}"
-        )
-    if not _has_trained(folder):
-        say(f"{folder} holds no checkpoint yet: training starts at the beginning")
-
-
-def _has_trained(folder: Path) -> bool:
-    return any((*folder.rglob("checkpoint.pt"), *folder.rglob("model.pt")))
 
 
 def new_folder(script: str, seed: int) -> Path:

@@ -17,18 +17,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
-import torch.distributed as dist
+import torch
 
 from common.cli import add_shared_flags, whole_number, whole_numbers
 from common.config import read_options
 from common.errors import RunError, UsageError
 from common.jobs import Job
-from common.ranks import default_jobs, rank, run_on_all_ranks
+from common.ranks import default_jobs, rank, run_on_all_ranks, under_torchrun
 from common.rows import Row, read_rows
 from common.runs import Run
+from common.terminal import say
 from recipes.training import HELD_OUT
 
 DOCUMENT = "document"  # the ladder's foot: the document's network and training
+IN_16_BITS = "bfloat16"  # the step without which nothing changes where numbers have 32 bits
 SEEDS = (0, 1, 2, 3, 4)  # of the ladder, and of the numbers that are stated
 
 
@@ -77,15 +79,18 @@ def without(step: str) -> str:
     return f"without {step}"
 
 
-def without_each(base: Recipe, steps: Steps) -> dict[str, Recipe]:
+def without_each(
+    base: Recipe, steps: Steps, instead: Steps | None = None
+) -> dict[str, Recipe]:
     """For each step the recipe of all the others, as `without <step>`.
 
-    Raises ValueError for a step without which the recipe is the same.
+    `instead` has what else changes without a step, where later steps have chosen numbers that fit
+    only with it. Raises ValueError for a step without which the recipe is the same.
     """
     recipes = {}
     for name in steps:
         others = {other: changes for other, changes in steps.items() if other != name}
-        recipe = everything(base, others)
+        recipe = replace(everything(base, others), **(instead or {}).get(name, {}))
         if recipe == everything(base, steps):
             raise ValueError(f"step {name!r} changes nothing that no later step changes")
         recipes[without(name)] = recipe
@@ -101,20 +106,24 @@ def run_ladder(
     train_one: Callable[[Run, Any], object],
     base: Recipe,
     steps: Steps,
-    column: str = "val_accuracy",
+    instead: Steps | None = None,
 ) -> Trainings:
     """Trains the base, the recipe after each step, and the complete one without each step.
 
     Each with every seed, several side by side; returns their histories. `train_one(run, recipe)`
     trains one with the run's seed in the run's folder, by `run.epochs`, on the training part of the
-    training set; it logs `column` after each epoch. It is called in a process of its own, so it is
-    a function at the top of a module. Equal recipes are trained once; with --resume those that are
-    finished are not trained again. RunError names those that failed; one that diverged has no rows
-    instead.
+    training set; it logs `val_accuracy` after each epoch. It is called in a process of its own, so
+    it is a function at the top of a module. `instead`: see `without_each`. Equal recipes are
+    trained once; with --resume those that are finished are not trained again. RunError names those
+    that failed; one that diverged has no rows instead.
     """
+    if run.dtype == torch.float32 and IN_16_BITS in steps:
+        say("This device does not compute in bfloat16: that step is left out.")
+        steps = {name: changes for name, changes in steps.items() if name != IN_16_BITS}
     complete = everything(base, steps).epochs
     asked = options.epochs if "epochs" in options else complete
-    recipes = _shortened(climb(base, steps) | without_each(base, steps), asked, complete)
+    recipes = climb(base, steps) | without_each(base, steps, instead)
+    recipes = _shortened(recipes, asked, complete)
     jobs: dict[tuple[Recipe, int], Job] = {}
     for seed in options.seeds:
         for name, recipe in recipes.items():
@@ -125,7 +134,8 @@ def run_ladder(
     unfinished = [job for job in jobs.values() if not job.finished]
     # The longest first: at the end no process waits long for the last one.
     unfinished.sort(key=lambda job: -job.epochs)
-    failures = run_on_all_ranks(unfinished, partial(_work, train_one), options.jobs, (column,))
+    work = partial(_work, train_one)
+    failures = run_on_all_ranks(unfinished, work, options.jobs, ("val_accuracy",))
     _raise_unless_diverged(run, failures)
     trainings: dict[str, dict[int, Sequence[Row]]] = {}
     for name, recipe in recipes.items():
@@ -190,7 +200,7 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("flags of every recipe").add_argument
     add("--seeds", type=whole_numbers(0), metavar="N,N,…",
         help="train with each of these random seeds, one after the other (default: --seed alone; "
-             "with --ladder 0,1,2,3,4)")  # fmt: skip
+             "with --ladder five, from --seed on)")  # fmt: skip
     add("--validate", action="store_true",
         help="train without the images held out to choose by, score those after each epoch, and "
              "no test image")  # fmt: skip
@@ -222,10 +232,11 @@ def complete(options: argparse.Namespace) -> argparse.Namespace:
         raise UsageError(
             f"--limit {options.limit}: too few to hold a sixth out; accepted: {HELD_OUT} or more"
         )
-    if dist.is_torchelastic_launched() and not options.ladder:
+    if under_torchrun() and not options.ladder:
         raise UsageError("torchrun shares the trainings of --ladder; without it use python")
     if options.seeds is None:
-        options.seeds = SEEDS if options.ladder else (options.seed,)
+        count = len(SEEDS) if options.ladder else 1
+        options.seeds = tuple(range(options.seed, options.seed + count))
     if len(options.seeds) == 1:
         (options.seed,) = options.seeds
     if options.jobs is None:
@@ -254,6 +265,7 @@ def parse_recipe(
             f"--resume: --epochs was {before.get('epochs')}, and the learning rates of all epochs "
             "follow from it"
         )
+    options.recipe = asdict(as_chosen(recipe, options))  # a run is resumed with the same one only
     return options
 
 

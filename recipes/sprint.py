@@ -41,7 +41,7 @@ from common.runs import Run
 from common.start import start_run
 from common.training import accuracy_on
 from recipes import ladder
-from recipes.fashion import Recipe, train
+from recipes.fashion import INSTEAD, Recipe, train
 from recipes.images import SCORED_AT_ONCE, parts
 from recipes.training import seconds_of_training
 from reports import recipe_sprint as report
@@ -114,7 +114,7 @@ def train_one(run: Run, recipe: Recipe) -> None:
 
 def climb(run: Run, race: Race) -> str:
     """Trains the race's recipe after each step, and without each; returns the closing sentence."""
-    trainings = ladder.run_ladder(run, run.options, train_one, race.foot, race.steps)
+    trainings = ladder.run_ladder(run, run.options, train_one, race.foot, race.steps, INSTEAD)
     return show_ladder(run, trainings)
 
 
@@ -170,6 +170,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add_run_flags(parser, resumable=True)
     parser.set_defaults(precision="auto")
     options = ladder.complete(parser.parse_args(argv))
+    options.recipe = {name: asdict(race.recipe) for name, race in RACES.items()}
     if (options.ladder or options.validate) and options.race is None:
         raise UsageError(f"--ladder and --validate need --race, one of {', '.join(RACES)}")
     return options

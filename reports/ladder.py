@@ -12,35 +12,32 @@ from common.figures import COLOURS, UNSEEN, new_figure, save_figure
 from common.rows import Row
 from common.runs import Run
 from common.terminal import print_table, say
+from recipes.ladder import Trainings, without
 
-# As `recipes.ladder.run_ladder` returns them: a recipe's name → seed → a row for each epoch.
-Trainings = Mapping[str, Mapping[int, Sequence[Row]]]
+COLUMN = "val_accuracy"  # of the trainings' rows, a fraction: what counts
 Scores = Mapping[int, float]  # by seed, fractions 0..1; without a training that diverged
-
-WITHOUT = "without "
 
 
 def ladder(
     run: Run,
     trainings: Trainings,
     *,
-    column: str = "val_accuracy",
     label: str = "validation accuracy",
 ) -> str:
     """Prints, draws and measures a ladder; returns the closing sentence.
 
     `trainings` has the document's recipe, then one after each step, then `without <step>` for each
-    step. `column` of their rows, a fraction, is what counts; `label` says what it is.
+    step. `label` says what their score is.
     """
-    climbed = [name for name in trainings if not name.startswith(WITHOUT)]
-    scores = {name: last(trainings[name], column) for name in trainings}
+    climbed = [name for name in trainings if not name.startswith(without(""))]
+    scores = {name: last(trainings[name]) for name in trainings}
     times = {name: seconds(trainings[name]) for name in trainings}
     measure(run, climbed, scores, times)
     title = f"The ladder: {label} after each step, and without each"
     print_table(title, HEADER, table(climbed, scores, times))
     say(explanation(run, trainings))
     draw(run, climbed, scores, times, label)
-    return ending(climbed, scores)
+    return ending(climbed, scores, label)
 
 
 # Then, with this step alone taken away: the change of the score, and the seconds that it costs.
@@ -58,7 +55,7 @@ def table(
         if place == 0:
             rows.append([*row, "", "", rounded(times[name]), *[""] * 4])
             continue
-        before, top, lacking = climbed[place - 1], climbed[-1], WITHOUT + name
+        before, top, lacking = climbed[place - 1], climbed[-1], without(name)
         row += as_points(differences(scores[name], scores[before]))
         row += [rounded(times[name]), signed(difference(times[name], times[before]))]
         row += as_points(differences(scores[lacking], scores[top]))
@@ -70,8 +67,12 @@ def explanation(run: Run, trainings: Trainings) -> str:
     """What the table's numbers are, and where its seconds can be compared."""
     seeds = len(next(iter(trainings.values())))
     several = f"means of {seeds} seeds, ±: their standard deviation" if seeds > 1 else "one seed"
-    diverged = sum(not rows for by_seed in trainings.values() for rows in by_seed.values())
-    lost = f" Trainings that diverged (nan) and are left out: {diverged}." if diverged else ""
+    diverged = []
+    for name, by_seed in trainings.items():
+        count = sum(not rows for rows in by_seed.values())
+        if count:
+            diverged.append(f"{name} ({count} of {len(by_seed)})")
+    lost = f" Diverged and left out of the means: {', '.join(diverged)}." if diverged else ""
     return (
         f"Each row adds a step to those above; on the right it alone is taken away from all "
         f"together ({several}; gains and losses seed by seed). Seconds: the median training, each "
@@ -96,7 +97,7 @@ def measure(
     for before, name in pairwise(climbed):
         key = name.replace(" ", "_").replace("-", "_")
         gains = differences(scores[name], scores[before])
-        losses = differences(scores[WITHOUT + name], scores[climbed[-1]])
+        losses = differences(scores[without(name)], scores[climbed[-1]])
         run.metrics |= {f"gain_of_{key}": gains, f"loss_without_{key}": losses}
 
 
@@ -118,7 +119,7 @@ def draw(
     for place, name in enumerate(climbed):
         draw_seeds(reached, place, [100 * share for share in scores[name].values()], UNSEEN)
         if name != climbed[0]:
-            changes = [100 * one for one in differences(scores[WITHOUT + name], top)]
+            changes = [100 * one for one in differences(scores[without(name)], top)]
             draw_seeds(lost, place, changes, COLOURS[0])
         if times[name] is not None:
             costs.barh(place, times[name] or 0, color=COLOURS[2])
@@ -148,15 +149,17 @@ def draw_seeds(axes: Axes, place: int, values: Sequence[float], colour: str) -> 
     axes.plot([statistics.mean(values)], [place], "o", color=colour, markersize=8)
 
 
-def ending(climbed: Sequence[str], scores: Mapping[str, Scores]) -> str:
+def ending(climbed: Sequence[str], scores: Mapping[str, Scores], label: str) -> str:
     """How far the ladder leads, and which steps would better be left out."""
     foot, top = scores[climbed[0]], scores[climbed[-1]]
     useless = []
     for name in climbed[1:]:
-        changes = differences(scores[WITHOUT + name], top)
-        if changes and mean_of(changes) >= 0:
+        lacking = scores[without(name)]
+        changes = differences(lacking, top)
+        none_diverged = len(lacking) == max(map(len, scores.values()))
+        if none_diverged and changes and statistics.mean(changes) >= 0:
             useless.append(name)
-    sentence = f"From {shown(foot)} to {shown(top)} of the images held out."
+    sentence = f"From {shown(foot)} to {shown(top)}: {label}."
     if useless:
         sentence += f" No worse without: {', '.join(useless)}."
     return f"{sentence} Open ladder.png."
@@ -165,9 +168,9 @@ def ending(climbed: Sequence[str], scores: Mapping[str, Scores]) -> str:
 # Numbers
 
 
-def last(by_seed: Mapping[int, Sequence[Row]], column: str) -> dict[int, float]:
-    """What each seed's training has after its last epoch; without those that diverged."""
-    return {seed: rows[-1][column] for seed, rows in by_seed.items() if rows}
+def last(by_seed: Mapping[int, Sequence[Row]]) -> dict[int, float]:
+    """Each seed's score after its last epoch; without those that diverged."""
+    return {seed: rows[-1][COLUMN] for seed, rows in by_seed.items() if rows}
 
 
 def seconds(by_seed: Mapping[int, Sequence[Row]]) -> float | None:
@@ -183,10 +186,6 @@ def differences(scores: Scores, others: Scores) -> list[float]:
 
 def difference(value: float | None, other: float | None) -> float | None:
     return None if value is None or other is None else value - other
-
-
-def mean_of(values: Sequence[float]) -> float:
-    return statistics.mean(values) if values else 0.0
 
 
 def as_percent(scores: Scores) -> list[str]:

@@ -15,11 +15,11 @@ from common.layers import count_parameters
 from common.metrics import accuracy
 from common.runs import Run, in_shell
 from common.terminal import print_table, say
+from recipes.ladder import SEEDS
 from recipes.training import WEIGHTS, seconds_of_training
 from reports.classification import learning_curves, mistakes_figure, right_and_confused
 
 CORES = 2  # the targets' seconds are those of two cores
-SEEDS = (0, 1, 2, 3, 4)
 SCORE = "test images classified correctly"  # of those that classify images
 # The options of the run that the targets are about; with --epochs, --batch-size and --lr as the
 # recipe has them, which each recipe adds.

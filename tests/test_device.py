@@ -91,7 +91,7 @@ def test_a_rank_trains_on_its_own_gpu_what_rank_0_gives_it(
         trained_on.extend(job.run.device for job in jobs)
         return {}
 
-    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "here")
     for name in ("init_process_group", "destroy_process_group", "gather_object"):
         monkeypatch.setattr(dist, name, lambda *_, **__: None)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
@@ -111,7 +111,7 @@ def test_trainings_at_the_same_time(
     monkeypatch.setattr(common.ranks, "select_device", torch.device)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     assert default_jobs(device) == jobs
-    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "here")
     assert default_jobs(device) == 1
 
 

@@ -66,6 +66,28 @@ def test_a_ladder_by_hand() -> None:
     }
 
 
+def test_what_else_changes_without_a_step() -> None:
+    """"wider" chose a rate that fits only with the norm."""
+    changed = without_each(BASE, STEPS, {"norm": {"lr": 0.2}})
+    assert changed["without norm"] == Recipe(3, 100, 0.2, (16, 32))
+    assert changed["without longer"] == without_each(BASE, STEPS)["without longer"]
+
+
+def test_16_bits_are_no_step_where_numbers_have_32(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two equal trainings would pass for a measurement that it gives nothing."""
+    run = make_run(tmp_path, epochs=3, seeds=(0,), jobs=1)
+    steps: ladder.Steps = {"longer": {"epochs": 3}, "bfloat16": {"norm": True}}
+    with no_processes():
+        trainings = ladder.run_ladder(run, run.options, train_one, BASE, steps)
+        assert list(trainings) == ["document", "longer", "without longer"]
+        assert "that step is left out" in " ".join(capsys.readouterr().out.split())
+        run.dtype = torch.bfloat16
+        trainings = ladder.run_ladder(run, run.options, train_one, BASE, steps)
+    assert "without bfloat16" in trainings
+
+
 def test_a_step_that_a_later_one_undoes_is_named() -> None:
     with pytest.raises(ValueError, match="step 'longer' changes nothing"):
         without_each(BASE, {"longer": {"epochs": 3}, "longest": {"epochs": 9}})
@@ -177,8 +199,10 @@ def test_gains_losses_and_seconds_by_hand(
     longer = ["84.00", "1.41", "+3.00", "2.83", "30", "+18.0", "-20.00", "+12.0"]
     assert lines["longer"] == longer
     assert lines["norm"] == ["90.00", "+5.00", "20", "-10.0", "+1.00", "-5.0"]
-    assert "(nan) and are left out: 1." in " ".join(out.split())
-    assert ending.startswith("From 81.00% to 90.00% of the images held out. No worse without: norm")
+    assert "left out of the means: norm (1 of 2)." in " ".join(out.split())
+    assert ending.startswith("From 81.00% to 90.00%: validation accuracy. No worse without: norm")
+    trainings["without norm"][1] = []
+    assert "No worse" not in ladder_report(run, trainings), "no step is useless that prevents that"
     assert (tmp_path / "ladder.png").stat().st_size > 2000
     assert max(len(line) for line in out.splitlines() if "ladder.png" not in line) <= 80
 
@@ -208,6 +232,8 @@ def test_options() -> None:
     assert parsed("--seeds", "3").seed == 3
     assert parsed("--seeds", "3,5").seeds == (3, 5)
     assert parsed("--ladder").seeds == (0, 1, 2, 3, 4)
+    assert parsed("--ladder", "--seed", "3").seeds == (3, 4, 5, 6, 7)
+    assert parsed().recipe["channels"] == (16, 32)
     assert parsed("--ladder", "--seeds", "1", "--jobs", "7").jobs == 7
     chosen = as_chosen(everything(BASE, STEPS), parsed("--epochs", "9", "--batch-size", "50"))
     assert chosen == Recipe(9, 50, 0.4, (16, 32), True)
@@ -229,7 +255,7 @@ def test_options_that_do_not_go_together(arguments: tuple[str, ...], words: str)
 
 
 def test_torchrun_is_for_ladders(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.distributed.is_torchelastic_launched", lambda: True)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "here")
     assert parsed("--ladder").ladder
     with pytest.raises(UsageError, match="torchrun shares the trainings of --ladder"):
         parsed()

@@ -154,13 +154,16 @@ def test_an_image_of_28_pixels_stays_and_others_keep_their_proportions(tmp_path:
 
 
 def test_names_are_found_beside_the_weights(tmp_path: Path) -> None:
-    assert saved_names(tmp_path / "model.pt") is None
+    weights = tmp_path / "model.pt"
+    assert saved_names(weights, 10) is None
+    with pytest.raises(UsageError, match=r"classes.json is missing: it names the 2 classes"):
+        saved_names(weights, 2)
     save_names(tmp_path / "classes.json", ["Äpfel", "pears"])
-    assert saved_names(tmp_path / "model.pt") == ["Äpfel", "pears"]
-    for damaged in ("", "{}", "[1]"):
+    assert saved_names(weights, 2) == ["Äpfel", "pears"]
+    for damaged in ("", "{}", "[1]", '["a", "b", "c"]'):
         (tmp_path / "classes.json").write_text(damaged)
         with pytest.raises(UsageError, match=r"classes.json is damaged"):
-            saved_names(tmp_path / "model.pt")
+            saved_names(weights, 2)
 
 
 def test_the_newest_finished_run_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

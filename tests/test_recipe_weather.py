@@ -248,16 +248,20 @@ def test_validation_leaves_2015_alone(
 HEADER = "date,precipitation,temp_max,temp_min,wind\n"
 
 
+def table_of(*days: int) -> str:
+    return HEADER + "".join(f"2020/01/{day:02},0,9,3,1\n" for day in days)
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [
         (None, "cannot be read"),
         ("date,rain\n2020/01/01,0\n", "its columns must be date, precipitation, temp_max"),
-        (f"{HEADER}2020/01/01,0,9,3,1\n2020/01/02,0,9,3,1\n", "three days or more"),
-        (f"{HEADER}2020/01/01,0,9,3,1\n2020/01/02,0,9,3,1\n2020/01/04,0,9,3,1\n", "one after the"),
+        (table_of(*range(1, 12)), "12 days or more"),
+        (table_of(*range(1, 12), 13), "one after the"),
         (f"{HEADER}1.1.2020,0,9,3,1\n", "is no table of days"),
     ],
-    ids=["missing", "columns", "two days", "a gap", "dates"],
+    ids=["missing", "columns", "too few days", "a gap", "dates"],
 )
 def test_a_strange_table_of_days(table: str | None, said: str, tmp_path: Path) -> None:
     path = tmp_path / "days.csv"
@@ -265,6 +269,12 @@ def test_a_strange_table_of_days(table: str | None, said: str, tmp_path: Path) -
         path.write_text(table)
     with pytest.raises(UsageError, match=said):
         report.read_days(path)
+
+
+def test_a_table_of_days_as_excel_saves_it(tmp_path: Path) -> None:
+    path = tmp_path / "days.csv"
+    path.write_text("\ufeff" + table_of(*range(1, 13)), encoding="utf-8")
+    assert report.read_days(path).tolist() == [[0, 9, 3, 1]] * 12
 
 
 @pytest.mark.parametrize(

@@ -143,8 +143,8 @@ def test_overwrite_deletes_what_the_run_wrote_and_nothing_else(tmp_path: Path) -
     (folder / "weights.pth").write_bytes(b"mine")
     finished_run(folder / "another run")
     kept = contents(folder / "another run")
-    with make_run(folder, overwrite=True):
-        pass
+    with make_run(folder, overwrite=True) as run:
+        run.file("curves.png")
     left = contents(folder)
     assert {
         name: left[name] for name in ("holiday.png", "table.csv", "weights.pth")
@@ -176,10 +176,60 @@ def test_a_manifest_that_names_other_folders_deletes_nothing_there(tmp_path: Pat
     (tmp_path / "photos" / "a.png").write_bytes(b"mine")
     with (tmp_path / "run" / MANIFEST).open("a") as manifest:
         manifest.write('"../photo.png"\n"/etc/passwd"\n".."\n"link"\n17\n"cut o')
-    with make_run(tmp_path / "run", overwrite=True):
-        pass
+    with make_run(tmp_path / "run", overwrite=True) as run:
+        run.file("curves.png")
     assert (tmp_path / "photo.png").exists()
     assert (tmp_path / "photos" / "a.png").exists()
+
+
+@pytest.mark.parametrize("error", [UsageError("no such data"), KeyboardInterrupt()])
+def test_a_run_is_replaced_only_when_the_new_one_writes(
+    tmp_path: Path, error: BaseException
+) -> None:
+    """Until then data are read, which may fail; an interrupted one cannot be continued either."""
+    folder = tmp_path / "run"
+    finished_run(folder)
+    before = contents(folder)
+    with pytest.raises(type(error)) as caught, make_run(folder, overwrite=True):
+        raise error
+    assert "continue with" not in str(caught.value)
+    assert contents(folder) == before
+    with make_run(folder, overwrite=True) as run:
+        run.subrun("part", {})
+        assert not (folder / "summary.json").exists()
+        assert not (folder / "part" / "model.pt").exists()
+
+
+def test_a_finished_training_is_not_begun_again_without_its_checkpoint(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        run.file("metrics.csv").write_text("epoch\n1\n")
+        run.file("model.pt").write_bytes(b"weights")
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match=r"checkpoint\.pt is gone"):
+        make_run(tmp_path, resume=True)
+    assert contents(tmp_path) == before
+
+
+def test_a_run_is_continued_in_its_own_precision(tmp_path: Path) -> None:
+    """`auto` chooses it by the machine, so an option does not tell."""
+    with make_run(tmp_path):
+        pass
+    environment = tmp_path / "environment.json"
+    content = environment.read_text()
+    assert json.loads(content)["precision"] == "fp32"
+    environment.write_text(content.replace('"fp32"', '"bf16"'))
+    with pytest.raises(UsageError, match="did not compute in fp32, as here"):
+        make_run(tmp_path, resume=True)
+    environment.write_text("damaged")
+    make_run(tmp_path, resume=True)
+
+
+def test_a_run_is_continued_with_its_own_recipe(tmp_path: Path) -> None:
+    with make_run(tmp_path, recipe={"channels": (8, 16)}):
+        pass
+    make_run(tmp_path, resume=True, recipe={"channels": (8, 16)})
+    with pytest.raises(UsageError, match="has another recipe"):
+        make_run(tmp_path, resume=True, recipe={"channels": (8, 32)})
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

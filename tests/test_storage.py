@@ -128,7 +128,8 @@ def test_a_manifest_cut_off_on_a_full_disk_names_what_follows(tmp_path: Path) ->
         manifest.write('"cut o')
     with make_run(tmp_path, resume=True) as run:
         run.file("model.pt").write_bytes(b"weights")
-    with make_run(tmp_path, overwrite=True):
+    with make_run(tmp_path, overwrite=True) as run:
+        run.file("metrics.csv")
         assert not (tmp_path / "model.pt").exists(), "it would pass for that of the new run"
 
 

@@ -1,0 +1,70 @@
+"""When a run in a folder may be replaced or continued, and when not."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from common.config import precision_name, read_options, read_precision
+from common.epochs import CHECKPOINT
+from common.errors import UsageError
+from common.folders import files_of_run
+from common.terminal import say
+
+# Options that say where and how a run is started, not what it computes.
+NOT_COMPARED = {"out_dir", "overwrite", "resume", "epochs", "jobs", "show_errors"}
+
+
+def check_options(options: argparse.Namespace) -> None:
+    if options.resume and options.out_dir is None:
+        raise UsageError("--resume needs --out-dir DIR, the folder of the run to continue")
+    if options.resume and options.overwrite:
+        raise UsageError("--resume continues a run and --overwrite replaces it; give one of them")
+
+
+def check_can_replace(folder: Path, script: str, options: argparse.Namespace) -> None:
+    if options.overwrite:
+        files_of_run(folder, script)  # says now, not later, what must not be deleted
+        return
+    kind = "a finished" if (folder / "summary.json").exists() else "an unfinished"
+    continues = "--resume continues it, " if options.resume is not None else ""
+    raise UsageError(f"--out-dir {folder} holds {kind} run; {continues}--overwrite replaces it")
+
+
+def check_can_resume(folder: Path, options: dict[str, object], dtype: torch.dtype) -> None:
+    if not (folder / "config.json").exists() and not _has_trained(folder):
+        say(f"{folder} holds no run yet: starting at the beginning")
+        return
+    before = read_options(folder)
+    if before is None:
+        raise UsageError(
+            f"--resume: {folder / 'config.json'} cannot be read; --overwrite replaces the run"
+        )
+    different = {name for name in {*options, *before} if options.get(name) != before.get(name)}
+    different -= NOT_COMPARED
+    epochs, epochs_before = options.get("epochs"), before.get("epochs")
+    if isinstance(epochs, int) and isinstance(epochs_before, int) and epochs < epochs_before:
+        different.add("epochs")
+    if options.get("recipe") != before.get("recipe"):
+        raise UsageError(f"--resume: the run in {folder} has another recipe; name another folder")
+    if different:
+        was = [f"--{name.replace('_', '-')} was {before.get(name)}" for name in sorted(different)]
+        raise UsageError(
+            f"--resume: the run in {folder} was started with other options: {', '.join(was)}"
+        )
+    precision = precision_name(dtype)
+    if read_precision(folder) not in (None, precision):  # which `auto` chooses by the machine
+        raise UsageError(f"--resume: the run in {folder} did not compute in {precision}, as here")
+    if not _has_trained(folder):
+        say(f"{folder} holds no checkpoint yet: training starts at the beginning")
+    elif (folder / "metrics.csv").exists() and not (folder / CHECKPOINT).exists():
+        raise UsageError(
+            f"--resume: {folder / CHECKPOINT} is gone, and a finished training would be lost; "
+            "--overwrite replaces it"
+        )
+
+
+def _has_trained(folder: Path) -> bool:
+    return any(any(folder.rglob(name)) for name in (CHECKPOINT, "*.pth", "model.pt"))
