@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,7 +121,7 @@ def saved_names(weights: Path, classes: int) -> list[str] | None:
     """
     path = weights.parent / CLASSES
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))
+        names: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if classes != DATA_SET_CLASSES:
             raise UsageError(
@@ -132,7 +133,7 @@ def saved_names(weights: Path, classes: int) -> list[str] | None:
     valid = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not valid or len(names) != classes:
         raise UsageError(f"{path} is damaged: it names the classes of {weights.name}; train again")
-    return names
+    return list(names)
 
 
 def _read_classes(folder: Path, names: Sequence[str]) -> LabelledImages:

@@ -23,6 +23,7 @@ from common.rows import Row
 from common.runs import Run
 from common.terminal import print_table, say
 from common.weather import ANSWERS, MEASUREMENTS
+from recipes.ladder import Trainings
 from recipes.training import seconds_of_training
 from reports import ladder as ladder_report
 from reports.recipes import STATED, judged, predict_command
@@ -92,13 +93,13 @@ def validated(run: Run, runs: Sequence[Run]) -> str:
     )
 
 
-def climbed(run: Run, trainings: ladder_report.Trainings) -> str:
+def climbed(run: Run, trainings: Trainings) -> str:
     """Prints and draws the ladder, and a table of the losses; returns the closing sentence."""
     year = run.options.held_out
     ending = ladder_report.ladder(run, trainings, label=f"accuracy on {year}")
     rows = []
     for name, by_seed in trainings.items():
-        losses = list(ladder_report.last(by_seed, "val_loss").values())
+        losses = [epochs[-1]["val_loss"] for epochs in by_seed.values() if epochs]
         if losses:
             rows.append([name, f"{statistics.mean(losses):.4f}", deviation(losses, 1, 4)])
             run.metrics[f"loss_{folder_of(name)}"] = losses
