@@ -84,11 +84,12 @@ class Recipe:
 STEPS: ladder.Steps = {
     "longer": {"epochs": 30},
     "batch norm": {"batch_norm": True},
-    "small convolutions": {
+    "deeper, wider": {
         "kernel_size": 3, "padded": True, "channels": (32, 64, 128), "residual_blocks": (0, 1, 1),
     },
     "bfloat16": {"bfloat16": True},
-    "one cycle": {"one_cycle": True, "lr": 0.2, "batch_size": 128},
+    "larger batches": {"batch_size": 128},
+    "one cycle": {"one_cycle": True, "lr": 0.2},
     "momentum": {"momentum": 0.9, "nesterov": True, "lr": 0.1},
     "weight decay": {"weight_decay": 5e-4},
     "dropout": {"dropout": 0.2},
@@ -205,7 +206,9 @@ def train(
         if recipe.averaging:
             mean_network.update_parameters(network)
 
-    saved = nn.ModuleDict({"network": network, "mean": mean_network})
+    saved = nn.ModuleDict({"network": network})  # what a checkpoint needs to continue
+    if recipe.averaging:
+        saved["mean"] = mean_network
     for epoch in run.epochs(recipe.epochs, saved, optimizer, batches, scheduler=schedule):
         loss = train_one_epoch(network, epoch.batches, loss_function, optimizer, dtype=dtype,
                                after_step=after_step)  # fmt: skip

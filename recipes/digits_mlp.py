@@ -84,7 +84,8 @@ STEPS: ladder.Steps = {
     "larger": {"hidden": (800, 400)},
     "bfloat16": {"bfloat16": True},
     "batch norm": {"batch_norm": True},
-    "one cycle": {"one_cycle": True, "lr": 4e-3, "batch_size": 128},
+    "larger batches": {"batch_size": 128},
+    "one cycle": {"one_cycle": True, "lr": 4e-3},
     "weight decay": {"weight_decay": 0.05},
     "dropout": {"dropout": 0.2},
     "soft labels": {"label_smoothing": 0.1},
@@ -183,7 +184,9 @@ def train(
         if recipe.averaging:
             mean_network.update_parameters(network)
 
-    saved = nn.ModuleDict({"network": network, "mean": mean_network})
+    saved = nn.ModuleDict({"network": network})  # what a checkpoint needs to continue
+    if recipe.averaging:
+        saved["mean"] = mean_network
     for epoch in run.epochs(recipe.epochs, saved, optimizer, batches, scheduler=schedule):
         loss = train_one_epoch(network, epoch.batches, loss_function, optimizer, dtype=dtype,
                                after_step=after_step)  # fmt: skip

@@ -200,7 +200,9 @@ def train(
         if recipe.averaging:
             mean_network.update_parameters(network)
 
-    saved = nn.ModuleDict({"network": network, "mean": mean_network})
+    saved = nn.ModuleDict({"network": network})  # what a checkpoint needs to continue
+    if recipe.averaging:
+        saved["mean"] = mean_network
     for epoch in run.epochs(recipe.epochs, saved, optimizer, batches, scheduler=schedule):
         loss = train_one_epoch(network, epoch.batches, loss_function, optimizer, dtype=dtype,
                                after_step=after_step)  # fmt: skip
