@@ -11,12 +11,9 @@ Target: at least 94.5% of Fashion-MNIST's test images classified correctly, with
 a million parameters at most, within 15 minutes on two cores.
 
 Not measured yet: the steps and numbers below are first guesses. They are to be
-chosen on 10,000 of the 60,000 training images, held out for that (--validate,
---ladder). Without these flags the recipe is trained on all 60,000, and the test
-images are read once, after the last epoch, by `score_once`.
-
-A step of the ladder changes a few settings. --ladder trains after each step, and
-the whole recipe without each of them.
+chosen on 10,000 of the 60,000 training images, held out for that: --ladder trains
+after each step, and the whole recipe without each. Without --validate and --ladder
+all 60,000 train, and `score_once` reads the test images after the last epoch.
 """
 
 from __future__ import annotations
