@@ -107,7 +107,8 @@ def draw_signed(axes: Axes, values: Tensor, limits: Limits, colour: str) -> None
         return
     if len(values) <= FEW:
         axes.plot(values.numpy(), [0.5] * len(values), "o", color=colour, alpha=0.6)
-        axes.set(ylim=(0, 1), yticks=[], ylabel="a dot for each value")
+        axes.set(ylim=(0, 1), yticks=[])
+        axes.set_ylabel("a dot for each value", fontsize=9)
     else:
         axes.hist(values.numpy(), bins=BINS, range=limits, log=True, histtype="stepfilled",
                   facecolor=(colour, 0.4), edgecolor=colour)  # fmt: skip

@@ -30,7 +30,7 @@ def draw_branches(run: Run, uses: Mapping[str, Mapping[str, Row]]) -> None:
             (losses, [100 * use["lost"] for use in block.values()]),
         ):
             bars = panel.bar(places, values, 0.4, color=COLOURS[number], label=place)
-            panel.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
+            panel.bar_label(bars, fmt="%.1f", padding=2, fontsize=8)
     for panel, label in (
         (gains, "gain in weight (%)"),
         (losses, "accuracy lost without the branch (points)"),
