@@ -147,7 +147,7 @@ def train(
     model.to(memory_format=torch.channels_last)
     loss_function = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=options.lr, fused=can_fuse(run.device))
-    training, validation = clothes.parts
+    training, validation = clothes.training, clothes.unseen
     batches = training.batches(options.batch_size, shuffle=options.shuffle, seed=run.seed,
                                no_single=experiment.batch_norm)  # which needs two  # fmt: skip
     training_sample = training.first(len(validation)).batches(VALIDATION_BATCH)

@@ -36,11 +36,6 @@ class ClassImages:
     unseen: LabelledImages
     names: Sequence[str]
 
-    @property
-    def parts(self) -> tuple[LabelledImages, LabelledImages]:
-        """The images to train on and those to test on."""
-        return self.training, self.unseen
-
 
 def load_own_classes(train: Path, test: Path | None, limit: int | None) -> ClassImages:
     """The images of two folders (or of one) of classes, in an order mixed once, always alike.
