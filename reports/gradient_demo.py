@@ -103,9 +103,11 @@ def critical_points(
     """
     say(
         "\nWhere the gradient is 0, the second derivatives (a matrix, the Hessian) say how the "
-        "function bends: its eigenvalues are the curvatures, positive upwards. Rule: all "
-        "eigenvalues positive: minimum; all negative: maximum; both signs: saddle; otherwise: no "
-        "answer."
+        "function bends: its eigenvalues are the curvatures, positive upwards."
+    )
+    say(
+        "Rule: all eigenvalues positive: minimum; all negative: maximum; both signs: saddle; "
+        "otherwise: no answer."
     )
     rows = []
     for name, point, eigenvalues, rule, values in points:

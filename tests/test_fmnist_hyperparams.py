@@ -384,7 +384,7 @@ def test_every_sentence_of_the_report_can_be_said() -> None:
     assert len(said) == len(QUESTIONS) + len(CORRECTIONS)
     gaps = "is not smaller: 12.5 points with dropout, 12.5 without"
     assert any(gaps in sentence for sentence in said), "words are chosen by the numbers"
-    assert any("halvings without such a rise: 0" in sentence for sentence in said)
+    assert any("and 0 halvings without such a rise" in sentence for sentence in said)
     some = {"hidden-1": results["hidden-1"]}
     left_out = answered((*QUESTIONS, *CORRECTIONS), {0: some}, "cpu")
     assert left_out == [], "what was not run is left out"

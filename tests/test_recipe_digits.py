@@ -59,7 +59,8 @@ def test_every_step_changes_something(chapter: ModuleType) -> None:
     foot, steps = chapter.Recipe(), chapter.STEPS
     assert list(climb(foot, steps).values())[-1] == chapter.RECIPE
     assert len(set(climb(foot, steps).values())) == len(steps) + 1
-    for recipe in (*climb(foot, steps).values(), *without_each(foot, steps).values()):
+    lacking = without_each(foot, steps, chapter.INSTEAD)
+    for recipe in (*climb(foot, steps).values(), *lacking.values()):
         network = chapter.DigitsNet(recipe).eval()
         assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
 
@@ -354,11 +355,12 @@ def test_the_ladder_trains_each_step_and_without_each(
     """The chapter's side of it; `test_ladder.py` trains in workers."""
 
     def stand_in(
-        run: Run, options: object, train_one: Callable[..., None], base: Any, steps: Steps
+        run: Run, options: object, train_one: Callable[..., None], base: Any, *steps: Steps
     ) -> dict[str, dict[int, Sequence[Row]]]:
-        assert (train_one, base, steps) == (chapter.train_one, chapter.Recipe(), chapter.STEPS)
+        assert (train_one, base) == (chapter.train_one, chapter.Recipe())
+        assert steps == (chapter.STEPS, chapter.INSTEAD)
         row = {"epoch": 1, "seconds": 2.0, "val_accuracy": 0.9}
-        return {name: {0: [row]} for name in climb(base, steps) | without_each(base, steps)}
+        return {name: {0: [row]} for name in climb(base, steps[0]) | without_each(base, *steps)}
 
     monkeypatch.setattr("recipes.ladder.run_ladder", stand_in)
     code, _, err = call(chapter.main, "--ladder", "--out-dir", tmp_path)

@@ -268,11 +268,11 @@ def test_the_ladder_trains_each_step_and_without_each(
 ) -> None:
     """The chapter's side of it; `test_ladder.py` trains in workers."""
     def stand_in(
-        run: Run, options: object, train_one: Callable[..., None], base: Recipe, steps: Steps
+        run: Run, options: object, train_one: Callable[..., None], base: Recipe, *steps: Steps
     ) -> dict[str, dict[int, Sequence[Row]]]:
-        assert (train_one, base, steps) == (fashion.train_one, Recipe(), STEPS)
+        assert (train_one, base, *steps) == (fashion.train_one, Recipe(), STEPS, fashion.INSTEAD)
         row = {"epoch": 1, "seconds": 2.0, "val_accuracy": 0.9}
-        return {name: {0: [row]} for name in climb(base, steps) | without_each(base, steps)}
+        return {name: {0: [row]} for name in climb(base, steps[0]) | without_each(base, *steps)}
 
     monkeypatch.setattr("recipes.ladder.run_ladder", stand_in)
     code, out, err = call(main, "--ladder", "--out-dir", tmp_path)

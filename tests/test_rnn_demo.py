@@ -118,8 +118,8 @@ def test_shapes_are_named_and_the_errors_are_shown(
     assert "RNNCell, step by step 7×2×4 2×5 7×2×5" in shown
     assert "RNNCell, all steps at once 7×2×4 2×5 error" in shown
     assert "RNNCell, hidden of 3 layers 2×4 3×2×5 error" in shown
-    assert 'all steps at once": RNNCell: Expected input to be 1D or 2D, got 3D instead.' in shown
-    assert 'hidden of 3 layers": RNNCell: Expected hidden to be 1D or 2D, got 3D' in shown
+    assert 'cannot work, as expected. PyTorch says: RNNCell: Expected input to be 1D or 2D' in shown
+    assert 'RNNCell: Expected hidden to be 1D or 2D, got 3D' in shown
 
 
 class WrongOutputs(nn.Module):
