@@ -43,17 +43,17 @@ def check_can_resume(folder: Path, options: dict[str, object], dtype: torch.dtyp
             f"--resume: {folder / 'config.json'} cannot be read; --overwrite replaces the run"
         )
     different = {name for name in {*options, *before} if options.get(name) != before.get(name)}
-    different -= NOT_COMPARED
+    different -= {*NOT_COMPARED, "recipe"}
     epochs, epochs_before = options.get("epochs"), before.get("epochs")
     if isinstance(epochs, int) and isinstance(epochs_before, int) and epochs < epochs_before:
         different.add("epochs")
-    if options.get("recipe") != before.get("recipe"):
-        raise UsageError(f"--resume: the run in {folder} has another recipe; name another folder")
     if different:
         was = [f"--{name.replace('_', '-')} was {before.get(name)}" for name in sorted(different)]
         raise UsageError(
             f"--resume: the run in {folder} was started with other options: {', '.join(was)}"
         )
+    if options.get("recipe") != before.get("recipe"):  # the script's numbers were changed
+        raise UsageError(f"--resume: the run in {folder} has another recipe; name another folder")
     precision = precision_name(dtype)
     if read_precision(folder) not in (None, precision):  # which `auto` chooses by the machine
         raise UsageError(f"--resume: the run in {folder} did not compute in {precision}, as here")
