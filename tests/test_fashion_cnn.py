@@ -293,6 +293,18 @@ def test_a_network_of_any_kind_is_loaded(experiment: Experiment, tmp_path: Path)
     assert torch.equal(load_network(tmp_path / "model.pt")(images), model(images))
 
 
+def test_images_that_cannot_be_read_leave_the_run_that_is_to_be_replaced(
+    finished: Path, tmp_path: Path, call: Call
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    code, _, err = call(main, "--out-dir", folder, "--overwrite", "--train-folder", tmp_path / "no")
+    assert code == 2
+    assert "no is no folder that can be read" in err
+    left = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+    assert left == {name: content for name, content in before.items() if name != ".lock"}
+
+
 @pytest.mark.full
 def test_a_resumed_run_equals_one_that_was_not(finished: Path, tmp_path: Path, call: Call) -> None:
     whole, parts = tmp_path / "whole", shutil.copytree(finished, tmp_path / "parts")
