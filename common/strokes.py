@@ -16,7 +16,7 @@ DUST = 0.01  # of the largest part's pixels: what is smaller is left out
 THIN = 0.03  # likewise, for a whole digit: pens differ, but not by more
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Box:
     """A rectangle of pixels: rows from `top` to below `bottom`, columns likewise."""
 
@@ -34,23 +34,14 @@ class Box:
         return self.right - self.left
 
 
-class Part:
+class Part(Box):
     """Connected strokes: their pixels on the whole image, their box, and how many they are."""
 
     def __init__(self, mask: Mask) -> None:
+        rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+        super().__init__(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
         self.mask = mask
         self.size = int(mask.sum())
-        rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-        self.top, self.bottom = int(rows[0]), int(rows[-1]) + 1
-        self.left, self.right = int(columns[0]), int(columns[-1]) + 1
-
-    @property
-    def height(self) -> int:
-        return self.bottom - self.top
-
-    @property
-    def width(self) -> int:
-        return self.right - self.left
 
     def grown(self, margin: int) -> tuple[slice, slice]:
         """The box with a margin, on the image padded by as much."""
