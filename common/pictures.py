@@ -58,14 +58,6 @@ def read_digits(path: Path) -> list[OwnImage]:
     return own
 
 
-def as_mnist_digit(image: Grey) -> Tensor:
-    """The first digit of an image (H×W or H×W×3, 0..1) as MNIST shows digits: 1×28×28, 0..1.
-
-    Raises ValueError for a blank image and for mere noise.
-    """
-    return digits_in(image)[0][0]
-
-
 def digits_in(image: Grey) -> list[tuple[Tensor, Box]]:
     """The digits in an image (H×W or H×W×3, 0..1), line by line from the left, and where they are.
 

@@ -9,6 +9,9 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from common.pictures import digits_in
 
 Grey = npt.NDArray[np.float64]
 Points = list[tuple[float, float]]
@@ -18,6 +21,11 @@ FONTS = (
     "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSerif", "STIXGeneral", "cmss10",
     "cmtt10",
 )  # fmt: skip
+
+
+def as_mnist_digit(image: Grey) -> Tensor:
+    """The first digit found in an image (H×W or H×W×3, 0..1), 1×28×28."""
+    return digits_in(image)[0][0]
 
 
 def font_digit(digit: int, font: str) -> Image.Image:

@@ -22,14 +22,14 @@ import mnist_mlp
 from common.cli import PROJECT
 from common.data import LabelledImages, load_images
 from common.metrics import accuracy
-from common.pictures import as_mnist_digit, digits_in, read_digits
+from common.pictures import digits_in, read_digits
 from common.rows import Row
 from common.training import predict, train_one_epoch
 from mnist_mlp import Network, decode, load_digits, load_network, main, open_folder, train
 from reports import mnist_mlp as report
 from reports import mnist_mlp_questions as questions
 from tests.conftest import Call, make_run, numbers, read_summary
-from tests.drawings import FONTS, font_digit, pen_digit, photographs
+from tests.drawings import FONTS, as_mnist_digit, font_digit, pen_digit, photographs
 
 SMALL = ("--source", "tensor", "--limit", 700, "--epochs", 2, "--batch-size", 5)
 FIGURES = {"first_batch", "loss", "loss_and_accuracy", "errors"}

@@ -18,9 +18,10 @@ from common.cli import PROJECT
 from common.data import load_images
 from common.errors import UsageError
 from common.image_files import LARGEST, read_image
-from common.pictures import as_mnist_digit, digits_in, read_digits
+from common.pictures import digits_in, read_digits
 from tests.conftest import peak_memory
 from tests.drawings import (
+    as_mnist_digit,
     cropped,
     font_digit,
     in_colours,
