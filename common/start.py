@@ -39,9 +39,8 @@ def start_run(
 
     A finished run is replaced only with `--overwrite`, when the new one writes its first file: data
     that cannot be read harm nothing. A folder that holds something else is never replaced.
-    `--resume` continues only with the options of the first start (or more epochs).
-    `threads`: how many compute, where a network is too small to gain by all. Raises UsageError
-    before anything is changed.
+    `--resume` continues only with the options of the first start (or more epochs). `threads`: how
+    many compute, where a network is too small to gain by all. UsageError before anything changes.
     """
     check_options(options)
     script = _name_in_project(script_file)

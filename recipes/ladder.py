@@ -30,6 +30,7 @@ from common.terminal import say
 from recipes.training import HELD_OUT
 
 DOCUMENT = "document"  # the ladder's foot: the document's network and training
+SHOWN = ("val_accuracy",)  # what a training logs, beside its bar
 IN_16_BITS = "bfloat16"  # the step without which nothing changes where numbers have 32 bits
 SEEDS = (0, 1, 2, 3, 4)  # of the ladder, and of the numbers that are stated
 
@@ -113,17 +114,17 @@ def run_ladder(
     Each with every seed, several side by side; returns their histories. `train_one(run, recipe)`
     trains one with the run's seed in the run's folder, by `run.epochs`, on the training part of the
     training set; it logs `val_accuracy` after each epoch. It is called in a process of its own, so
-    it is a function at the top of a module. `instead`: see `without_each`. Equal recipes are
-    trained once; with --resume those that are finished are not trained again. RunError names those
-    that failed; one that diverged has no rows instead.
+    it is a function at the top of a module. Equal recipes are trained once; with --resume those
+    that are finished are not trained again. RunError names those that failed; one that diverged has
+    no rows instead. `instead`: see `without_each`.
     """
     if run.dtype == torch.float32 and IN_16_BITS in steps:
         say("This device does not compute in bfloat16: that step is left out.")
         steps = {name: changes for name, changes in steps.items() if name != IN_16_BITS}
     complete = everything(base, steps).epochs
     asked = options.epochs if "epochs" in options else complete
-    recipes = climb(base, steps) | without_each(base, steps, instead)
-    recipes = _shortened(recipes, asked, complete)
+    every = climb(base, steps) | without_each(base, steps, instead)
+    recipes = _shortened(every, asked, complete)
     jobs: dict[tuple[Recipe, int], Job] = {}
     for seed in options.seeds:
         for name, recipe in recipes.items():
@@ -134,8 +135,7 @@ def run_ladder(
     unfinished = [job for job in jobs.values() if not job.finished]
     # The longest first: at the end no process waits long for the last one.
     unfinished.sort(key=lambda job: -job.epochs)
-    work = partial(_work, train_one)
-    failures = run_on_all_ranks(unfinished, work, options.jobs, ("val_accuracy",))
+    failures = run_on_all_ranks(unfinished, partial(_work, train_one), options.jobs, SHOWN)
     _raise_unless_diverged(run, failures)
     trainings: dict[str, dict[int, Sequence[Row]]] = {}
     for name, recipe in recipes.items():
