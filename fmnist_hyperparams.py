@@ -6,7 +6,7 @@
     python fmnist_hyperparams.py --section 5.9    a section's experiments and
                                                   those compared with them
     torchrun --nproc-per-node 2 fmnist_hyperparams.py --all --out-dir DIR
-                                                  the same, shared by two GPUs
+                                                  the same, shared by two processes
 
 A hyper-parameter is a setting that training does not learn. You learn what
 happens to a network 784→1000→10 when pixels are not scaled, batches are large,

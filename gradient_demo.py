@@ -65,7 +65,7 @@ def load_digits(run: Run, split: str) -> Digits:
     return Digits(normalised.to(run.device), loaded.labels.to(run.device))
 
 
-# 2. The small model: 25,450 parameters, few enough for the second derivatives of section 4
+# 2. The small model: 25,450 parameters, few enough to find the curvatures of its loss
 
 
 def small_network(run: Run) -> nn.Sequential:

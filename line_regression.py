@@ -186,7 +186,7 @@ def find_ends(model: nn.Module, lines: Lines, unit: int, dtype: torch.dtype) -> 
     return outputs * unit
 
 
-# 5. Why does the first draft explode? In pixels errors are large, so each step goes further too far
+# 5. Why does the first draft explode? Errors in pixels are large: each step overshoots further
 
 DRAFT = Experiment(channels=(4, 8, 16, 32), relu=False, sigmoid=False, ends_in_pixels=True)
 REPAIRS = {name: replace(DRAFT, **changes) for name, changes in draft.REPAIRS.items()}

@@ -18,6 +18,7 @@ NOT_COMPARED = {"out_dir", "overwrite", "resume", "epochs", "jobs", "show_errors
 
 
 def check_options(options: argparse.Namespace) -> None:
+    """Raises UsageError where --resume, --overwrite and --out-dir do not go together."""
     if options.resume and options.out_dir is None:
         raise UsageError("--resume needs --out-dir DIR, the folder of the run to continue")
     if options.resume and options.overwrite:
@@ -25,6 +26,7 @@ def check_options(options: argparse.Namespace) -> None:
 
 
 def check_can_replace(folder: Path, script: str, options: argparse.Namespace) -> None:
+    """Raises UsageError without --overwrite, and where something else would be deleted."""
     if options.overwrite:
         files_of_run(folder, script)  # says now, not later, what must not be deleted
         return
@@ -34,6 +36,7 @@ def check_can_replace(folder: Path, script: str, options: argparse.Namespace) ->
 
 
 def check_can_resume(folder: Path, options: dict[str, object], dtype: torch.dtype) -> None:
+    """Raises UsageError where the run would not go on as it began; says where it begins anew."""
     if not (folder / "config.json").exists() and not _has_trained(folder):
         say(f"{folder} holds no run yet: starting at the beginning")
         return

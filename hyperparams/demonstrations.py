@@ -45,8 +45,8 @@ def show_sigmoids(run: Run) -> None:
         rows.append([f"{weight:g}", *answers])
     say(
         "A sigmoid turns any number z into one between 0 and 1: 1 ÷ (1 + e^−z). Here it answers "
-        "for one input x with one weight w. The larger x is, the smaller the weights from which "
-        "on the answer hardly changes any more."
+        "for one input x with one weight w. With a large x it is almost 1 from a small w on, with "
+        "a tiny x it stays near 0.5: in both, changing w changes almost nothing."
     )
     print_table("sigmoid(w·x)", ["w", *(f"x = {value:g}" for value in values)], rows)
     figure, (axes,) = new_figure(
