@@ -130,7 +130,7 @@ def print_effects(run: Run) -> None:
     if measured:
         say(
             "This run is too short to judge what the document says about training: the table "
-            "below calls them 'not judged', and says what each is about. As a first hint "
+            "below calls its statements 'not judged' and says what each is about. As a hint "
             f"only: its numbers agree with {len(hold)} of them ({', '.join(hold) or 'none'}) and "
             f"disagree with {len(others)} ({', '.join(others) or 'none'})."
         )
