@@ -256,7 +256,7 @@ def look_at(options: Namespace, argv: Sequence[str] | None) -> None:
 @guarded
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    ladder.add_predict_flags(parser, "which digits are these? Photographs of digits")
+    ladder.add_predict_flags(parser, "digits_mlp", "which digits are these? Photographs of digits")
     add_data_flag(parser)
     options = ladder.parse_recipe(parser, argv, RECIPE)
     if options.batch_size == 1:

@@ -273,7 +273,7 @@ def look_at(options: Namespace, argv: Sequence[str] | None) -> None:
 @guarded
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    ladder.add_predict_flags(parser, "what are these? Photographs of one garment each")
+    ladder.add_predict_flags(parser, "fashion", "what are these? Photographs of one garment each")
     add_data_flag(parser)
     options = ladder.parse_recipe(parser, argv, RECIPE)
     if ladder.helps_rank_0(options, train_one):

@@ -27,7 +27,7 @@ from common.ranks import default_jobs, rank, run_on_all_ranks, under_torchrun
 from common.rows import Row, read_rows
 from common.runs import Run
 from common.terminal import say
-from recipes.training import HELD_OUT
+from recipes.training import HELD_OUT, SHIPPED, WEIGHTS
 
 DOCUMENT = "document"  # the ladder's foot: the document's network and training
 SHOWN = ("val_accuracy",)  # what a training logs, beside its bar
@@ -212,20 +212,22 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
              "core; on a GPU, and for each rank of torchrun, one)")  # fmt: skip
 
 
-def add_predict_flags(parser: argparse.ArgumentParser, question: str) -> None:
-    """Adds --predict, which answers the question about each file, and --weights."""
+def add_predict_flags(parser: argparse.ArgumentParser, recipe: str, question: str) -> None:
+    """Adds --predict, which answers the question about each file, and --weights.
+
+    `recipe` is the name of the script, and of the file of weights that comes with it.
+    """
     add = parser.add_argument
     add("--predict", type=Path, nargs="+", metavar="FILE", help=question)
-    add("--weights", type=Path, metavar="FILE",
-        help="the network for --predict: model.safetensors of a run of yours")  # fmt: skip
+    shipped = SHIPPED / f"{recipe}.safetensors"
+    comes = "the one in recipes/weights" if shipped.exists() else "none comes with this recipe yet"
+    add("--weights", type=Path, metavar="FILE", default=shipped,
+        help="the network for --predict: model.safetensors of a run of yours "
+             f"(default: {comes})")  # fmt: skip
 
 
 def complete(options: argparse.Namespace) -> argparse.Namespace:
     """Fills in `seeds` and `jobs`; UsageError for flags that exclude each other."""
-    if "predict" in options and bool(options.predict) != bool(options.weights):
-        raise UsageError("--predict FILE and --weights FILE belong together")
-    if "predict" in options and options.predict and (options.ladder or options.validate):
-        raise UsageError("--predict reads files; no --ladder, no --validate")
     if options.ladder and options.validate:
         raise UsageError("--ladder scores the images held out anyway: no --validate")
     if (options.ladder or options.validate) and (options.limit or HELD_OUT) < HELD_OUT:
@@ -257,6 +259,8 @@ def parse_recipe(
                      device=device)  # fmt: skip
     parser.set_defaults(precision=precision)
     options = complete(parser.parse_args(argv))
+    if "predict" in options:
+        _check_predict(options, parser.get_default("weights"))
     if options.ladder and (options.batch_size, options.lr) != (recipe.batch_size, recipe.lr):
         raise UsageError("--ladder: each step has its own numbers; no --batch-size, no --lr")
     before = read_options(options.out_dir) if options.resume and options.out_dir else None
@@ -267,6 +271,22 @@ def parse_recipe(
         )
     options.recipe = asdict(as_chosen(recipe, options))  # a run is resumed with the same one only
     return options
+
+
+def _check_predict(options: argparse.Namespace, shipped: Path) -> None:
+    """Raises UsageError where --predict and --weights do not fit each other or the other flags."""
+    if not options.predict:
+        if options.weights != shipped:
+            raise UsageError("--weights FILE is the network for --predict FILE, which is missing")
+        options.weights = None  # no network is read: a run does not depend on where this clone is
+        return
+    if options.ladder or options.validate:
+        raise UsageError("--predict reads files; no --ladder, no --validate")
+    if options.weights == shipped and not shipped.exists():
+        raise UsageError(
+            f"no weights come with this recipe yet; accepted: --weights FILE, the {WEIGHTS} of a "
+            "run of yours"
+        )
 
 
 def as_chosen(recipe: Recipe, options: argparse.Namespace) -> Recipe:

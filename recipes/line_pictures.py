@@ -96,11 +96,10 @@ def draw(descriptions: Tensor, generator: torch.Generator | None = None) -> Tens
     numbers = dict(zip(COLUMNS, descriptions[:, :, None, None].unbind(1), strict=True))
     x = torch.arange(SIZE, dtype=torch.float32)[None, None, :]
     y = torch.arange(SIZE, dtype=torch.float32)[None, :, None]
-    cover = coverage(numbers, x, y)
+    cover = numbers["opacity"] * coverage(numbers, x, y)
     noise = torch.randn(cover.shape, generator=generator)
-    paper = background(numbers, x, y)
-    pictures = paper + numbers["opacity"] * cover * (numbers["ink"] - paper)
-    return (pictures + numbers["noise"] * noise).clamp(0, 1)[:, None]
+    pictures = torch.lerp(background(numbers, x, y), numbers["ink"], cover)
+    return pictures.addcmul_(numbers["noise"], noise).clamp_(0, 1)[:, None]
 
 
 def coverage(numbers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
@@ -260,14 +259,14 @@ def views(colours: npt.NDArray[np.float64]) -> Tensor:
     """A picture of any size (H×W×3, 0..1) as the network saw pictures, 3×1×h×w, 0..1.
 
     Three greys, of which one shows the line: its brightness, red against green, blue against
-    yellow. The longer side becomes 128 pixels, both sides multiples of 8.
+    yellow. The longer side becomes 128 pixels, both sides multiples of 16.
     """
     red, green, blue = torch.from_numpy(colours).float().unbind(2)
     yellow = (red + green) / 2
     greys = [0.299 * red + 0.587 * green + 0.114 * blue,
              0.5 + (red - green) / 2, 0.5 + (blue - yellow) / 2]  # fmt: skip
-    cells = [max(1, round(side * SIZE / 8 / max(red.shape))) for side in red.shape]
-    sides = (8 * cells[0], 8 * cells[1])
+    cells = [max(1, round(side * SIZE / 16 / max(red.shape))) for side in red.shape]
+    sides = (16 * cells[0], 16 * cells[1])
     shown = torch.stack(greys)[:, None]
     return interpolate(shown, sides, mode="bilinear", antialias=True).clamp(0, 1)
 

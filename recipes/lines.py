@@ -80,7 +80,6 @@ STEPS: ladder.Steps = {
     "bfloat16": {"bfloat16": True},
     "one cycle": {"one_cycle": True, "lr": 0.01},
     "more lines": {"lines": 20_000},
-    "longer": {"epochs": 6},  # twice as many as from "each pixel" on
 }
 # What else changes if a step is taken away alone: later steps have chosen numbers that fit only it.
 INSTEAD: ladder.Steps = {"each pixel": {"lr": 0.001, "epochs": 35}}
@@ -91,7 +90,7 @@ RECIPE = ladder.everything(Recipe(), STEPS)
 class EndFinder(nn.Module):
     """Pictures B×1×H×W, 0..1 → scores B×1×H×W, high at the ends of the line.
 
-    H and W are multiples of 8. If the picture is asked for four numbers: → B×4, as fractions.
+    H and W are multiples of 16. If the picture is asked for four numbers: → B×4, as fractions.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -112,31 +111,33 @@ class EndFinder(nn.Module):
 
 
 class WideView(nn.Module):
-    """B×1×H×W → B×1×H×W. Cells of 4×4 pixels look around near by, and far at half the size."""
+    """B×1×H×W → B×1×H×W. Most of the work is done where the picture is small: there a convolution
+    is cheap and sees far."""
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         few, many = recipe.channels, 2 * recipe.channels
-        self.near = nn.Sequential(
-            nn.PixelUnshuffle(4),  # B×1×128×128 → B×16×32×32: no pixel is lost
-            convolution(16, few, recipe),
-            convolution(few, few, recipe),
+        # Cells of 4×4 pixels, then of 8×8, then of 16×16: those see over any gap of a dashed line.
+        self.near = nn.Sequential(nn.PixelUnshuffle(4), convolution(16, few, recipe))
+        self.middle = nn.Sequential(
+            nn.MaxPool2d(2), convolution(few, many, recipe), convolution(many, many, recipe)
         )
-        self.far = nn.Sequential(  # 40 pixels in each direction, over any gap of a dashed line
-            nn.MaxPool2d(2),  # B×32×32×32 → B×32×16×16
-            convolution(few, many, recipe),
-            *(convolution(many, many, recipe) for _ in range(3)),
-            nn.Upsample(scale_factor=2),  # B×64×16×16 → B×64×32×32
+        self.far = nn.Sequential(
+            nn.MaxPool2d(2), convolution(many, many, recipe), convolution(many, many, recipe),
+            nn.Upsample(scale_factor=2),
+        )  # fmt: skip
+        self.back = nn.Sequential(
+            convolution(many, many, recipe), nn.Conv2d(many, few, 1), nn.Upsample(scale_factor=2)
         )
-        self.both = nn.Sequential(
-            convolution(few + many, few, recipe),
-            nn.Conv2d(few, 16, kernel_size=3, padding=1),
-            nn.PixelShuffle(4),  # B×16×32×32 → B×1×128×128
+        self.scores = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(few, 16, kernel_size=3, padding=1), nn.PixelShuffle(4)
         )
 
     def forward(self, pictures: Tensor) -> Tensor:  # B×1×128×128
-        near = self.near(pictures)  # B×32×32×32
-        scores: Tensor = self.both(torch.cat([near, self.far(near)], 1))
+        near = self.near(pictures)  # B×32×32×32, of B×16×32×32: no pixel is lost
+        middle = self.middle(near)  # B×64×16×16
+        middle = middle + self.far(middle)  # of B×64×8×8
+        scores: Tensor = self.scores(near + self.back(middle))  # of B×16×32×32
         return scores
 
 
@@ -277,7 +278,7 @@ def look_at(options: Namespace, argv: Sequence[str] | None) -> None:
 @guarded
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    ladder.add_predict_flags(parser, "where are the ends of the line in these pictures?")
+    ladder.add_predict_flags(parser, "lines", "where are the ends of the line in these pictures?")
     options = ladder.parse_recipe(parser, argv, RECIPE)
     if ladder.helps_rank_0(options, train_one):
         return

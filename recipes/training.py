@@ -19,6 +19,7 @@ HELD_OUT = 6  # one training image in six is held out to choose by: 10,000 of 60
 SPLIT_SEED = 0  # the same images are held out whatever a run's seed
 Tensors = tuple[Tensor, ...] | list[Tensor]
 WEIGHTS = "model.safetensors"
+SHIPPED = Path(__file__).parent / "weights"  # of each recipe's stated run, the first seed's
 
 
 def one_cycle(optimizer: Optimizer, steps: int, warm_up: float) -> OneCycleLR:

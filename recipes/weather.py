@@ -3,7 +3,7 @@
     python recipes/weather.py --seeds 0,1,2,3,4          the recipe, judged on 2015
     python recipes/weather.py --ladder                   what each step gives
     python recipes/weather.py --ladder --held-out 2013   the same with another year
-    python recipes/weather.py --predict days.csv --weights FILE   your own days
+    python recipes/weather.py --predict days.csv         tomorrow, by your own days
 
 You learn that with few examples the inputs matter more than the network: the
 logarithm of the rain, and for how many days it has been wet or dry already. You
@@ -256,7 +256,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--held-out", type=int, choices=YEARS, default=YEARS[-1],
         help="year to choose by, of --validate and --ladder (default %(default)s)")  # fmt: skip
     ladder.add_predict_flags(
-        parser, "is the day after these wet? Tables with the columns of data/weather's")
+        parser, "weather", "is the day after these wet? Tables with the columns of data/weather's")
     add_data_flag(parser)
     options = ladder.parse_recipe(parser, argv, RECIPE, precision="fp32", device="cpu")
     if options.precision != "fp32":

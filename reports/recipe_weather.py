@@ -26,7 +26,7 @@ from common.weather import ANSWERS, MEASUREMENTS
 from recipes.ladder import Trainings
 from recipes.training import seconds_of_training
 from reports import ladder as ladder_report
-from reports.recipes import STATED, judged, predict_command
+from reports.recipes import STATED, judged, measure_scores, predict_command
 
 if TYPE_CHECKING:
     from recipes.weather import Recipe
@@ -143,7 +143,7 @@ def tested(run: Run, runs: Sequence[Run], answers: Answers, rules: Rules, wet: T
         if name != "recipe":
             differences = zip(ours, found * (len(ours) // len(found)), strict=True)
             run.metrics[f"gain_over_{metric}"] = [one - other for one, other in differences]
-    run.metrics["test_score"] = ours
+    measure_scores(run, ours)
     print_table(
         f"The {len(wet)} days of 2015, wet or dry? All networks were trained on 2012 to 2014 "
         f"({len(ours)} seeds; ±: their standard deviation). The last columns: days that only the "

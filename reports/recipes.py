@@ -65,12 +65,20 @@ def judged(run: Run, claims: Sequence[Target]) -> list[Target]:
     return [claim for claim in claims if claim.metric != "seconds_of_training"]
 
 
+def measure_scores(run: Run, scores: Sequence[float]) -> None:
+    """Puts the seeds' test scores (fractions) among the metrics: their mean, and each."""
+    run.metrics["test_score"] = list(scores)
+    for seed, score in zip(run.options.seeds, scores, strict=True):
+        run.metrics[f"test_score_seed{seed}"] = score
+
+
 def final(run: Run, scores: Sequence[float], seconds: Sequence[float], score: str) -> str:
     """Prints what each seed's network scores on the test set; returns the closing sentence.
 
     `scores` are fractions and `seconds` those of the training, one for each of `options.seeds`.
     """
-    run.metrics |= {"test_score": list(scores), "seconds_of_training": list(seconds)}
+    measure_scores(run, scores)
+    run.metrics["seconds_of_training"] = list(seconds)
     if len(scores) > 1:
         rows = [
             [seed, f"{100 * share:.2f}", f"{time:.0f}"]

@@ -246,7 +246,7 @@ def test_the_foot_of_the_ladder_is_the_document_s_network() -> None:
 
 
 def test_the_wide_view_is_as_wide_as_a_gap_and_more() -> None:
-    """A pixel's score depends on pixels 40 away, and the network takes any sides of 8."""
+    """A pixel's score depends on pixels 40 away, and the network takes any sides of 16."""
     torch.manual_seed(0)
     network = EndFinder(replace(RECIPE, normalised=False)).eval()
     picture = torch.rand(1, 1, SIZE, SIZE, requires_grad=True)
@@ -256,7 +256,7 @@ def test_the_wide_view_is_as_wide_as_a_gap_and_more() -> None:
     seen = gradient[0, 0].abs() > 0
     assert seen[64, 64 - 40] or seen[64, 64 - 44]
     assert seen[64].sum() > 80
-    assert network(torch.rand(1, 1, 40, 96)).shape == (1, 1, 40, 96)
+    assert network(torch.rand(1, 1, 48, 96)).shape == (1, 1, 48, 96)
 
 
 def test_normalised_pictures_do_not_depend_on_brightness_and_contrast() -> None:
@@ -359,7 +359,7 @@ def test_a_line_of_another_colour_is_seen_in_one_of_the_views() -> None:
     brightness, red, _ = views(colours)[:, 0]
     assert brightness.max() - brightness.min() < 0.01
     assert red.max() - red.min() > 0.6
-    assert views(np.zeros((31, 100, 3))).shape == (3, 1, 40, 128)
+    assert views(np.zeros((31, 100, 3))).shape == (3, 1, 32, 128)
 
 
 def test_own_pictures(tmp_path: Path, call: Call) -> None:

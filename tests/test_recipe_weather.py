@@ -284,8 +284,7 @@ def test_a_table_of_days_as_excel_saves_it(tmp_path: Path) -> None:
         (("--precision", "auto"), "slower"),
         (("--ladder", "--validate"), "--ladder"),
         (("--predict", "nowhere.csv", "--weights", "a"), "nowhere.csv cannot be read"),
-        (("--predict", "nowhere.csv"), "--predict FILE and --weights FILE belong together"),
-        (("--weights", "a"), "--predict FILE and --weights FILE belong together"),
+        (("--weights", "a"), "--weights FILE is the network for --predict FILE, which is missing"),
         (("--predict", "a", "--weights", "a", "--ladder"), "no --ladder, no --validate"),
     ],
 )

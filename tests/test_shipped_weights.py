@@ -1,0 +1,90 @@
+"""The weights that come with the recipes: each scores on the test set what its summary states."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from common.cli import PROJECT
+from common.metrics import accuracy
+from common.runs import Run
+from recipes import digits_cnn, digits_mlp, fashion, lines, weather
+from recipes.training import SHIPPED, load_weights
+from reports.recipe_lines import RECIPE as ANSWER
+from tests.conftest import Call, make_run
+
+DATA = PROJECT / "data"
+MOST = 8e6  # bytes, all together
+
+
+def of_images(chapter: object, network: nn.Module, run: Run) -> float:
+    test, (logits,) = chapter.score_once(run, chapter.RECIPE, [network])  # type: ignore[attr-defined]
+    return accuracy(logits, test.labels)
+
+
+def of_lines(network: nn.Module, run: Run) -> float:
+    test, found = lines.score_once(run, lines.RECIPE, [network])
+    return lines.share_within(found[ANSWER][0], test.targets, lines.WITHIN)
+
+
+def of_weather(network: nn.Module, run: Run) -> float:
+    assert isinstance(network, weather.Forecaster)
+    answers, _, wet = weather.score_once(run, weather.RECIPE, {"recipe": [network]})
+    return accuracy(answers["recipe"][0], wet)
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "digits_cnn": lambda: digits_cnn.DigitsNet(digits_cnn.RECIPE),
+    "digits_mlp": lambda: digits_mlp.DigitsNet(digits_mlp.RECIPE),
+    "fashion": lambda: fashion.ClothesNet(fashion.RECIPE),
+    "lines": lambda: lines.EndFinder(lines.RECIPE),
+    "weather": lambda: weather.Forecaster(weather.RECIPE, torch.randn(9, 3, 5)),
+}
+SCORES: dict[str, Callable[[nn.Module, Run], float]] = {
+    "digits_cnn": lambda network, run: of_images(digits_cnn, network, run),
+    "digits_mlp": lambda network, run: of_images(digits_mlp, network, run),
+    "fashion": lambda network, run: of_images(fashion, network, run),
+    "lines": of_lines,
+    "weather": of_weather,
+}
+COMING = sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("name", COMING)
+def test_shipped_weights_score_what_is_stated(name: str, tmp_path: Path) -> None:
+    network = NETWORKS[name]()
+    load_weights(SHIPPED / f"{name}.safetensors", network)
+    summary = json.loads((SHIPPED / f"{name}.json").read_text(encoding="utf-8"))
+    assert summary["script"] == f"recipes/{name}.py"
+    with make_run(tmp_path / "run", data_dir=DATA) as run:
+        score = SCORES[name](network.eval(), run)
+    # Another processor may round a close answer to the other side: a few of 10,000, one day of 365.
+    slack = 0.003 if name == "weather" else 0.0005
+    assert score == pytest.approx(summary["metrics"]["test_score_seed0"], abs=slack)
+
+
+def test_shipped_weights_are_small_and_complete() -> None:
+    assert "weather" in COMING
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) <= MOST
+    assert {path.stem for path in SHIPPED.glob("*.json")} == set(COMING)
+
+
+def test_a_recipe_without_weights_asks_for_some(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("recipes.ladder.SHIPPED", tmp_path / "none")
+    assert "no weights come with this recipe yet" in refused(weather.main, "--predict", "days.csv")
+
+
+def test_predict_takes_the_shipped_weights(tmp_path: Path, call: Call) -> None:
+    table = (DATA / "weather" / "seattle-weather.csv").read_text(encoding="utf-8")
+    days = tmp_path / "days.csv"
+    days.write_text("\n".join(table.splitlines()[:30]), encoding="utf-8")
+    code, out, err = call(weather.main, "--predict", days)
+    assert (code, err) == (0, "")
+    assert "%" in out
