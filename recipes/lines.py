@@ -4,19 +4,19 @@
     python recipes/lines.py --seeds 0,1,2,3,4    the same with five seeds
     python recipes/lines.py --validate           watch it, without test pictures
     python recipes/lines.py --ladder             what each step gives and costs
-    python recipes/lines.py --predict photo.jpg --weights FILE  your own line
+    python recipes/lines.py --predict photo.jpg  your own line
 
 Lines are 1 to 7 pixels thick, blurred, noisy, on uneven grey, light or dark,
 some dashed. There the rule that is exact on clean lines (take the two outermost
 lit pixels) fails, and so does the network of 89 parameters that
 line_regression.py ends with. You learn what its question, "are you an end?",
 needs besides: a network that sees far enough.
-Target: both ends within 2 pixels for 97% of 10,000 unseen lines, in five minutes.
-Which end is found first does not count.
+Target: both ends within 2 pixels, in any order, for 97% of 10,000 unseen lines, which
+are scored once at the end; five minutes of training.
 
-Not measured yet: the steps and numbers below are first guesses. They are to be
-chosen on 2,000 other lines (--validate, --ladder: training after each step, and
-without each of them). The test lines are scored once, at the end.
+Measured on one core, seeds 0 to 4: 99.41 ± 0.06% after 176 to 302 seconds. The rule:
+14.8%, the 89 parameters: 2.9%, both on black and white. Chosen on 2,000 other lines
+(300 steps): 99.2%, with 8×8 cells only 97.9%. The ladder is not measured yet.
 """
 
 from __future__ import annotations
