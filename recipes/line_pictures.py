@@ -174,17 +174,18 @@ def to_floats(pictures: Tensor) -> Tensor:
 # Answers, and how good they are
 
 
-def read_out(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """The ends (N×4, pixels) of scores N×1×H×W, and how sure they are (N, 0..1).
+def read_out(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The ends (N×4, pixels) of scores N×1×H×W, how sure they are, and their rival (N, 0..1).
 
     An end is the mean place of the 7×7 pixels around a maximum, weighted by their shares; the
     second maximum is more than 6 pixels away. Sure is the share of all that these windows hold.
+    The rival is the third maximum's share ÷ the first's: of two lines, the other one's end.
     """
     scores = scores[:, 0]  # N×H×W
     height, width = scores.shape[1:]
     shares = scores.flatten(1).softmax(1).view_as(scores)
     x, y = torch.arange(width), torch.arange(height)[:, None]
-    points, sure = [], torch.zeros(len(scores))
+    points, sure, first = [], torch.zeros(len(scores)), scores.amax((1, 2))
     for _ in range(2):
         highest = scores.flatten(1).argmax(1)[:, None, None]
         away = torch.maximum((x - highest % width).abs(), (y - highest // width).abs())
@@ -192,7 +193,8 @@ def read_out(scores: Tensor) -> tuple[Tensor, Tensor]:
         points += [(window * x).sum((1, 2)), (window * y).sum((1, 2))]
         sure += shares.masked_fill(away > 3, 0).sum((1, 2))
         scores = scores.masked_fill(away <= 6, -torch.inf)
-    return left_first(torch.stack(points, 1)), sure
+    rival = (scores.amax((1, 2)) - first).exp()
+    return left_first(torch.stack(points, 1)), sure, rival
 
 
 def distances(found: Tensor, ends: Tensor) -> Tensor:
@@ -271,14 +273,14 @@ def views(colours: npt.NDArray[np.float64]) -> Tensor:
     return interpolate(shown, sides, mode="bilinear", antialias=True).clamp(0, 1)
 
 
-def look(network: nn.Module, colours: npt.NDArray[np.float64]) -> tuple[Tensor, float]:
-    """The ends that a network finds in a picture (H×W×3, 0..1), and how sure they are, 0..1.
+def look(network: nn.Module, colours: npt.NDArray[np.float64]) -> tuple[Tensor, float, float]:
+    """The ends that a network finds in a picture (H×W×3, 0..1); sure and rival as in `read_out`.
 
     Of the three greys the one counts in which they are surest. The ends are 2×2: x, y in pixels.
     """
     pictures = views(colours)
-    ends, sure = read_out(predict(network, [(pictures, pictures)])[0])
+    ends, sure, rival = read_out(predict(network, [(pictures, pictures)])[0])
     best = int(sure.argmax())
     height, width = colours.shape[:2]
     scale = torch.tensor([width / pictures.shape[3], height / pictures.shape[2]])
-    return (ends[best].view(2, 2) + 0.5) * scale - 0.5, float(sure[best])
+    return (ends[best].view(2, 2) + 0.5) * scale - 0.5, float(sure[best]), float(rival[best])

@@ -168,12 +168,13 @@ def hills(ends: Tensor, size: int = SIZE) -> Tensor:
 
 def test_the_read_out_finds_fractions_of_a_pixel_also_at_the_border() -> None:
     ends = left_first(describe(200, seed=1)[:, :4])
-    found, sure = read_out(hills(ends))
+    found, sure, rival = read_out(hills(ends))
     inside = ((ends > 3) & (ends < SIZE - 4)).all(1)
     assert (found - ends)[inside].abs().max() < 0.05
     assert (found - ends).abs().max() < 0.9, "a hill cut off by the border leans inwards"
     assert sure.min() > 0.99
-    _, unsure = read_out(torch.zeros(1, 1, SIZE, SIZE))
+    assert rival.max() < 1e-6
+    _, unsure, _ = read_out(torch.zeros(1, 1, SIZE, SIZE))
     assert unsure.item() == pytest.approx(65 / SIZE**2, abs=0.01), "two windows of all pixels"
 
 
@@ -181,9 +182,13 @@ def test_the_read_out_takes_two_maxima_apart_from_each_other() -> None:
     """The second highest pixel stands beside the highest: it is the same end."""
     scores = torch.zeros(1, 1, 64, 64)
     scores[0, 0, 10, 50], scores[0, 0, 10, 51], scores[0, 0, 30, 12] = 60, 59, 40
-    found, _ = read_out(scores)
+    found, _, rival = read_out(scores)
     assert found[0, :2].tolist() == pytest.approx([12, 30], abs=1e-3)
     assert found[0, 2:].tolist() == pytest.approx([50.269, 10], abs=1e-3)
+    assert rival.item() == pytest.approx(math.exp(-60))
+    scores[0, 0, 50, 50] = 39
+    _, _, rival = read_out(scores)
+    assert rival.item() == pytest.approx(math.exp(39 - 60)), "a third place"
 
 
 def test_the_loss_is_cross_entropy_with_two_hills() -> None:
@@ -347,7 +352,7 @@ def test_ends_come_back_in_pixels_of_the_picture(sides: tuple[int, int]) -> None
     expected = torch.tensor([[0.2 * width, 0.7 * height], [0.8 * width, 0.3 * height]])
     for x, y in expected.round().int().tolist():
         colours[y - spot : y + spot + 1, x - spot : x + spot + 1] = 1
-    ends, sure = line_pictures.look(Bright(), colours)
+    ends, sure, _ = line_pictures.look(Bright(), colours)
     assert (ends - expected).abs().max() < 0.02 * max(sides)
     assert 0.2 < sure <= 1
 
@@ -379,6 +384,20 @@ def test_own_pictures(tmp_path: Path, call: Call) -> None:
     assert (tmp_path / "seen" / "seen.png").exists()
     assert 0 <= numbers(tmp_path / "seen")["sure_1"] <= 1
     load_weights(weights, EndFinder(RECIPE))
+
+
+def test_two_lines_in_a_picture_are_said(tmp_path: Path, call: Call) -> None:
+    """With the weights that come with the project; one line comes without that warning."""
+    pytest.importorskip("safetensors")
+    one, two = np.full((2, 200, 300, 3), 255, np.uint8)
+    one[60:65, 40:250] = two[60:65, 40:250] = two[140:145, 40:250] = 0
+    Image.fromarray(one).save(tmp_path / "one.png")
+    Image.fromarray(two).save(tmp_path / "two.png")
+    code, out, err = call(main, "--predict", tmp_path / "one.png", tmp_path / "two.png",
+                          "--out-dir", tmp_path / "seen")  # fmt: skip
+    assert (code, err) == (0, "")
+    said = " ".join(out.split())
+    assert "More than one line? A third place looks like an end too: two.png." in said
 
 
 def test_what_cannot_work_ends_in_one_line(tmp_path: Path, refused: Callable[..., str]) -> None:
