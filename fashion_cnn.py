@@ -64,14 +64,14 @@ def load_clothes(options: Namespace) -> ClassImages:
     return ClassImages(training, validation, report.NAMES)
 
 
-# 2. The model: sides shrink 28 → 14 → 7; channels (images side by side) grow 1 → 16 → 32
+# 2. The model: sides shrink 28 → 14 → 7; channels (an image for each kernel) grow 1 → 16 → 32
 
 @dataclass(frozen=True)
 class Experiment:
     """A network to train: the document's, or one with changes that the document proposes."""
 
     kernel_size: int = 5
-    batch_norm: bool = False  # scale each channel to mean 0 and deviation 1 within a batch
+    batch_norm: bool = False  # shift and scale each channel to mean 0 and deviation 1 in a batch
     padded: bool = True
 
     @property
@@ -86,7 +86,7 @@ class ClothesCNN(nn.Module):
     def __init__(self, experiment: Experiment, classes: int = 10) -> None:
         super().__init__()
         side = sides_by_formula(experiment)[-1]  # 7; without padding 4 (3×3 kernels: 5)
-        # Created first: the initial weights of a seed depend on the order of creation.
+        # Created first: in another order the same seed would give other initial weights.
         self.classify = nn.Linear(32 * side * side, classes)
         self.block1 = block(1, 16, experiment)
         self.block2 = block(16, 32, experiment)
@@ -103,7 +103,7 @@ class ClothesCNN(nn.Module):
 def block(inputs: int, outputs: int, experiment: Experiment) -> nn.Sequential:
     """B×inputs×S×S → B×outputs×S/2×S/2 if padded: a convolution, then pooling."""
     return nn.Sequential(
-        # An output: a window of k×k numbers times k×k weights (a kernel), added up over all inputs.
+        # One k×k kernel of weights slides over each input: products with the window there, summed.
         nn.Conv2d(inputs, outputs, experiment.kernel_size, padding=experiment.padding),
         nn.BatchNorm2d(outputs) if experiment.batch_norm else nn.Identity(),  # or no change
         nn.MaxPool2d(2),  # of each 2×2 numbers the largest
@@ -142,14 +142,14 @@ def train(
 ) -> ClothesCNN:
     """Trains a network; after each epoch scores it on training and on validation images."""
     seed_everything(run.seed)
-    # channels_last: a memory layout in which convolutions are faster; only rounding differs.
+    # channels_last: a memory layout in which convolutions are faster. SGD: step = lr · gradient.
     model = ClothesCNN(experiment, len(clothes.names)).to(run.device)
     model.to(memory_format=torch.channels_last)
     loss_function = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=options.lr, fused=can_fuse(run.device))
     training, validation = clothes.training, clothes.unseen
     batches = training.batches(options.batch_size, shuffle=options.shuffle, seed=run.seed,
-                               no_single=experiment.batch_norm)  # which needs two  # fmt: skip
+                               no_single=experiment.batch_norm)  # it needs 2 images  # fmt: skip
     training_sample = training.first(len(validation)).batches(VALIDATION_BATCH)
     validation_batches = validation.batches(VALIDATION_BATCH)
     scores: dict[str, Metric] = {"val_loss": loss_function, "val_accuracy": accuracy}
@@ -230,7 +230,7 @@ TWICE_AS_LONG = ("5×5, as in the document", "3×3")
 
 
 def compare(run: Run, options: Namespace, clothes: ClassImages) -> dict[str, list[list[Row]]]:
-    """Trains every network with every seed, each in a subfolder; the histories, by network."""
+    """Trains every network with every seed, each in a subfolder; returns histories by network."""
     histories: dict[str, list[list[Row]]] = {name: [] for name in EXPERIMENTS}
     for seed in options.seeds:
         for name, experiment in EXPERIMENTS.items():

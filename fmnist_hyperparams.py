@@ -1,19 +1,19 @@
 """Document 5: one hyper-parameter at a time, on Fashion-MNIST.
 
-    python fmnist_hyperparams.py                  the document's, shortened
-    python fmnist_hyperparams.py --all            every one, at full length
-    python fmnist_hyperparams.py scaled unscaled  by name; --list shows them
+    python fmnist_hyperparams.py                  its experiments, shortened
+    python fmnist_hyperparams.py --all            all experiments, full length
+    python fmnist_hyperparams.py scaled unscaled  these two; --list shows all
     python fmnist_hyperparams.py --section 5.9    a section's experiments and
                                                   those compared with them
     torchrun --nproc-per-node 2 fmnist_hyperparams.py --all --out-dir DIR
-                                                  the same, shared by two processes
+                                                  all, shared by two processes
 
 A hyper-parameter is a setting that training does not learn. You learn what
 happens to a network 784→1000→10 when pixels are not scaled, batches are large,
 the learning rate is high or falls, layers are added, inputs are tiny, values
 inside the network are set to 0 at random, or large weights add to the loss.
 
-A network overfits if it gets better on the training images and not on others. Its
+A network overfits if it is far better on training images than on others. Its
 gap is training minus validation accuracy (of losses: validation minus training).
 Experiments that are compared differ in one setting (some also in their length), a
 few in two or three (5.11, 5.14). With one seed they see the images in the same
@@ -29,10 +29,10 @@ Validation accuracy with seed 0:
 
 The document (5 of five) is chapter 3 of "Modern Computer Vision with PyTorch".
 As there, validation is on the 10,000 test images. Its sections are numbered 5.1 to
-5.17 here. For 5.12 and 5.16 it gives two learning rates: 0.001 in its notebook, as
-in its text for 5.13 to 5.15, and 0.01 in the code that its text refers to.
-EXPERIMENTS has 0.001, FURTHER has 0.01. For 5.15 and 5.16 that code has 5 epochs.
-Here it is 30, and what the document says is judged after 5 epochs too.
+5.17 here. For 5.12 and 5.16 it gives two learning rates: 0.001 in its notebook, and
+0.01 in the code that its text refers to. EXPERIMENTS has 0.001, FURTHER has 0.01.
+For 5.15 and 5.16 that code has 5 epochs. Here it is 30, and what the document says
+is judged after 5 epochs too.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def train_experiment(job: Job) -> None:
     seed_everything(run.seed)
     training = load_clothes("train", settings.data_dir, settings.training_limit)
     validation = load_clothes("test", settings.data_dir, settings.validation_limit)
-    # Images stay bytes in memory: as floats, of a batch at a time, they take four times as much.
+    # Images stay bytes in memory; only one batch at a time becomes floats, four times as large.
     transform = functools.partial(make_inputs, experiment)
     batches = training.batches(
         experiment.batch_size, shuffle=True, seed=run.seed, no_single=experiment.batch_norm,

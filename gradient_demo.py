@@ -31,7 +31,7 @@ from itertools import product
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad, jacrev, vmap
+from torch.func import grad, jacrev, vmap  # gradient; matrix of derivatives; many points at once
 
 from common.cli import add_data_flag, add_run_flags, guarded, make_parser
 from common.data import InMemoryDataset, load_images, make_loader
@@ -218,7 +218,7 @@ def critical_points(function: Function) -> list[Tensor]:
     gradients_at, hessians_at = vmap(grad(function)), vmap(jacrev(grad(function)))
     for _ in range(60):
         gradients, hessians = gradients_at(points), hessians_at(points)  # 64×2, 64×2×2
-        # Newton's step solves Hessian · step = gradient; lstsq needs no inverse.
+        # Newton's step solves Hessian · step = gradient; lstsq can, also where no inverse exists.
         points = points - torch.linalg.lstsq(hessians, gradients[..., None]).solution[..., 0]
     arrived = (gradients_at(points).norm(dim=1) < 1e-6) & (points.abs().amax(dim=1) < 5)
     found: list[Tensor] = []
@@ -248,7 +248,7 @@ def by_the_values(function: Function, point: Tensor) -> str:
     return "maximum" if (differences < 0).all() else "saddle"
 
 
-# 5. Leaving a saddle: with the exact gradient, and with noise, as that of one sample has
+# 5. Leaving a saddle: with the exact gradient, and with a noisy one, like that of one sample
 
 NOISE = 0.3  # standard deviation of the noise added to each number of the gradient
 BESIDE = (1e-6, 1.0)  # almost on the line x = 0, on which the exact gradient leads to the saddle
@@ -277,7 +277,7 @@ def walk(start: tuple[float, float], noise: float, seed: int) -> Tensor:
     return torch.stack(path)
 
 
-# 6. Vanishing gradients: going back, each layer multiplies them; what is left at the first?
+# 6. Vanishing gradients: going back, each plain layer shrinks them; how much reaches the first?
 
 WIDTH, DEPTHS = 32, (2, 5, 10, 20, 40)
 TRAINED_UPDATES, TRAINED_LR = 600, 0.005
@@ -285,7 +285,7 @@ VANISHED = 0.01  # a gradient below 1% of its value in a one-layer network count
 
 
 class Layer(nn.Module):
-    """A layer of a deep network: plain H(h) = F(h), or residual H(h) = F(h) + h; + h: the skip."""
+    """A layer of a deep network: plain H(h) = F(h), or residual H(h) = F(h) + h (h skips F)."""
 
     def __init__(self, residual: bool) -> None:
         super().__init__()
@@ -303,7 +303,7 @@ class Layer(nn.Module):
 
 def deep_network(depth: int, residual: bool) -> nn.Sequential:
     """784→32, `depth` layers of 32, 32→10; plain and residual ones have equally many parameters."""
-    input_layer = nn.Linear(784, WIDTH)  # created first: it draws its random numbers first
+    input_layer = nn.Linear(784, WIDTH)  # created first: the same at every depth
     layers = [Layer(residual) for _ in range(depth)]
     return nn.Sequential(input_layer, *layers, nn.Linear(WIDTH, 10))
 
@@ -328,7 +328,7 @@ def compare_depths(run: Run, training: Digits) -> list[tuple[str, int, list[floa
 
 
 def train_deep(run: Run, model: nn.Module, training: Digits) -> list[float]:
-    """A few hundred updates of plain SGD; the loss of each."""
+    """Trains with SGD for 600 updates; returns the loss of each."""
     count = 64 * TRAINED_UPDATES
     data = InMemoryDataset(training.images[:count].cpu(), training.labels[:count].cpu())
     batches = make_loader(data, 64, shuffle=True, seed=run.seed)
@@ -352,7 +352,7 @@ def add_layers(run: Run, training: Digits) -> list[float]:
 
 
 def residual_derivative_error(run: Run) -> float:
-    """H′ = F′ + 1: by the skip a gradient passes whole. How far H′ − F′ is from the identity."""
+    """H′ = F′ + 1: past F a gradient flows unchanged. How far H′ − F′ is from the identity."""
     seed_everything(run.seed)
     layer, point = Layer(residual=True), torch.randn(WIDTH)
     difference = jacrev(layer)(point) - jacrev(layer.change)(point)
@@ -375,7 +375,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
     experiments = CONVERGING if options.converge else EXPERIMENTS
-    threads = None if options.converge else 1  # an update with all samples gains by all cores
+    threads = None if options.converge else 1  # an update with all samples is faster on all cores
     with start_run(__file__, options, argv, threads=threads) as run:
         training, test = load_digits(run, "train"), load_digits(run, "test")
         descents = {name: descend(run, name, experiment, training, test)

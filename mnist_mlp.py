@@ -73,7 +73,7 @@ def load_digits(options: Namespace) -> tuple[LabelledImages, LabelledImages, Dat
     # These batches read the files again each time. `train` makes equal ones from memory: faster.
     shown_batches = DataLoader(training_files, options.batch_size, shuffle=True, generator=order)
     training, test = decode(training_files), decode(test_files)
-    check_images(training, splits["train"])
+    check_images(training, splits["train"])  # the files show what the archives hold
     check_images(test, splits["test"])
     return training, test, shown_batches
 
@@ -88,7 +88,7 @@ def open_folder(folder: Path, limit: int | None) -> ImageFolder:
 
 def decode(dataset: ImageFolder) -> LabelledImages:
     """The images of a folder in memory, in its order: sorted by digit, then by name."""
-    files, labels = zip(*dataset.samples, strict=True)
+    files, labels = zip(*dataset.samples, strict=True)  # from pairs: all files, all labels
     return LabelledImages(decode_images(dataset), torch.tensor(labels), files)
 
 
@@ -110,7 +110,7 @@ class Network(nn.Module):
 
     def __init__(self, width: int = 256) -> None:
         super().__init__()
-        self.layer1 = nn.Linear(28 * 28, width)  # an output: the inputs times weights, plus a bias
+        self.layer1 = nn.Linear(28 * 28, width)  # an output: sum of inputs × weights, plus a bias
         self.layer2 = nn.Linear(width, 10)
 
     def forward(self, images: Tensor) -> Tensor:  # B×1×28×28: the 1 is one grey value per pixel
@@ -207,7 +207,7 @@ def compare_orders(run: Run, training: LabelledImages, test: LabelledImages) -> 
 def compare_widths(
     run: Run, options: Namespace, training: LabelledImages, test: LabelledImages
 ) -> dict[int, list[list[Row]]]:
-    """Trains each width with every seed, each in a subfolder; the histories, by width."""
+    """Trains each width with every seed, each in a subfolder; returns histories by width."""
     histories: dict[int, list[list[Row]]] = {width: [] for width in options.widths}
     for seed in options.seeds:
         for width in options.widths:
@@ -225,7 +225,7 @@ RELU_PLACES = {"nowhere": None, "before the first layer": 1, "between the layers
 def compare_activations(
     run: Run, training: LabelledImages, test: LabelledImages
 ) -> list[tuple[str, float, float]]:
-    """Two epochs with ReLU in each place; the place, the last epoch's loss, the test accuracy."""
+    """Two epochs with ReLU in each place; returns place, last epoch's loss, test accuracy."""
     results = []
     for place, position in RELU_PLACES.items():
         seed_everything(run.seed)
