@@ -30,8 +30,8 @@ from common.terminal import say
 from recipes.training import HELD_OUT, SHIPPED, WEIGHTS
 
 DOCUMENT = "document"  # the ladder's foot: the document's network and training
-SHOWN = ("val_accuracy",)  # what a training logs, beside its bar
-IN_16_BITS = "bfloat16"  # the step without which nothing changes where numbers have 32 bits
+SHOWN = ("val_accuracy",)  # shown beside a training's progress bar
+IN_16_BITS = "bfloat16"  # the step that changes nothing where numbers have 32 bits
 SEEDS = (0, 1, 2, 3, 4)  # of the ladder, and of the numbers that are stated
 
 
@@ -85,15 +85,15 @@ def without_each(
 ) -> dict[str, Recipe]:
     """For each step the recipe of all the others, as `without <step>`.
 
-    `instead` has what else changes without a step, where later steps have chosen numbers that fit
-    only with it. Raises ValueError for a step without which the recipe is the same.
+    `instead` has what else changes without a step, where numbers of later steps fit only with it.
+    Raises ValueError for a step without which the recipe is the same.
     """
     recipes = {}
     for name in steps:
         others = {other: changes for other, changes in steps.items() if other != name}
         recipe = replace(everything(base, others), **(instead or {}).get(name, {}))
         if recipe == everything(base, steps):
-            raise ValueError(f"step {name!r} changes nothing that no later step changes")
+            raise ValueError(f"step {name!r}: later steps overwrite all that it changes")
         recipes[without(name)] = recipe
     return recipes
 
@@ -121,10 +121,10 @@ def run_ladder(
     if run.dtype == torch.float32 and IN_16_BITS in steps:
         say("This device does not compute in bfloat16: that step is left out.")
         steps = {name: changes for name, changes in steps.items() if name != IN_16_BITS}
-    complete = everything(base, steps).epochs
-    asked = options.epochs if "epochs" in options else complete
+    full = everything(base, steps).epochs
+    asked = options.epochs if "epochs" in options else full
     every = climb(base, steps) | without_each(base, steps, instead)
-    recipes = _shortened(every, asked, complete)
+    recipes = _shortened(every, asked, full)
     jobs: dict[tuple[Recipe, int], Job] = {}
     for seed in options.seeds:
         for name, recipe in recipes.items():
@@ -144,17 +144,17 @@ def run_ladder(
 
 
 def _shortened(
-    recipes: Mapping[str, Recipe], asked: int, complete: int
+    recipes: Mapping[str, Recipe], asked: int, full: int
 ) -> dict[str, Recipe]:
-    """The recipes with `asked` epochs instead of `complete`, others in proportion."""
+    """The recipes with `asked` epochs instead of `full`, others in proportion."""
     changed = {}
     for name, recipe in recipes.items():
-        changed[name] = replace(recipe, epochs=math.ceil(recipe.epochs * asked / complete))
+        changed[name] = replace(recipe, epochs=math.ceil(recipe.epochs * asked / full))
     return changed
 
 
 def helps_rank_0(options: argparse.Namespace, train_one: Callable[[Run, Any], object]) -> bool:
-    """Under torchrun the processes but the first train what that one gives them, and return True.
+    """Under torchrun all processes but the first train what the first gives them; returns True.
 
     False for the first, and without torchrun.
     """
@@ -174,7 +174,7 @@ def _history(job: Job) -> Sequence[Row]:
 
 
 def _raise_unless_diverged(run: Run, failures: Mapping[str, str]) -> None:
-    """That a training diverges without a step is what the ladder is to show; the rest is not."""
+    """A training that diverges is a result of the ladder; any other failure is an error."""
     failed = [f"{name}: {reason}" for name, reason in failures.items()
               if not reason.startswith("Diverged: ")]  # fmt: skip
     if failed:
@@ -205,8 +205,8 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
         help="train without the images held out to choose by, score those after each epoch, and "
              "no test image")  # fmt: skip
     add("--ladder", action="store_true",
-        help="train after each step, and without each; score the images held out; --epochs "
-             "shortens all in proportion")  # fmt: skip
+        help="train with the steps up to each one, and with all but each one; score the images "
+             "held out; --epochs shortens all in proportion")  # fmt: skip
     add("--jobs", type=whole_number(1), metavar="N",
         help="trainings of --ladder at the same time, one thread each (default: one for each CPU "
              "core; on a GPU, and for each rank of torchrun, one)")  # fmt: skip

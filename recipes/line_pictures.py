@@ -53,7 +53,8 @@ def describe(count: int, seed: int) -> Tensor:
     ends = random_ends(count, generator)
     length = (ends[:, 2:] - ends[:, :2]).norm(dim=1)
     grey = between(*GREY)
-    light = torch.where(between(0, 1) < 0.5, grey < ONLY_DARK, grey < ONLY_LIGHT)
+    # Between the two greys a coin decides; outside, only light or only dark can be seen.
+    light = (grey < ONLY_LIGHT) | ((grey < ONLY_DARK) & (between(0, 1) < 0.5))
     # A dashed line begins and ends with a dash, or its ends could not be seen.
     dash, gap = between(*DASH), between(*DASH)
     gaps = ((length - dash) / (dash + gap)).round().clamp(min=1)
@@ -200,8 +201,8 @@ def read_out(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def distances(found: Tensor, ends: Tensor) -> Tensor:
     """How far the ends found (N×4) are from the true ones, N×2, pixels.
 
-    Of a nearly vertical line the left end is a matter of luck: so the order counts in which the
-    larger of the two distances is the smaller.
+    Which end of a nearly vertical line is the left one is luck. So the order of the two ends is the
+    one whose worse end is nearer.
     """
     as_found = (found - ends).view(-1, 2, 2).norm(dim=2)  # N×2
     exchanged = (found.roll(2, dims=1) - ends).view(-1, 2, 2).norm(dim=2)

@@ -23,13 +23,13 @@ SHIPPED = Path(__file__).parent / "weights"  # of each recipe's stated run, the 
 
 
 def one_cycle(optimizer: Optimizer, steps: int, warm_up: float) -> OneCycleLR:
-    """Learning rates for all steps: up to the optimizer's in a share of them, then almost to 0.
+    """Learning rates for all updates: up to the optimizer's in a share of them, then almost to 0.
 
-    Along cosines, from 1/25 of the optimizer's rate; call `step()` after each step. L. N. Smith,
+    Along cosines, from 1/25 of the optimizer's rate; call `step()` after each update. L. N. Smith,
     N. Topin, "Super-Convergence", arXiv 1708.07120. `warm_up` is a fraction.
     """
     steps = max(steps, 3)  # OneCycleLR divides by zero where the rise takes less than two steps
-    (lr,) = {group["lr"] for group in optimizer.param_groups}
+    lr = optimizer.param_groups[0]["lr"]
     share = max(warm_up, 2 / steps)
     return OneCycleLR(optimizer, lr, steps, pct_start=share, cycle_momentum=False)
 
@@ -38,7 +38,7 @@ def running_mean(network: nn.Module, share: float) -> AveragedModel:
     """A copy of the network whose weights are the running mean of the network's.
 
     At each `update_parameters(network)` it keeps a part of what it is and takes the rest from the
-    network. The part grows with the number of steps to `share` (0..1), so that the first, random
+    network. The part grows with the number of updates to `share` (0..1), so that the first, random
     weights are soon forgotten.
     """
 

@@ -59,7 +59,7 @@ def test_every_step_changes_something(chapter: ModuleType) -> None:
     foot, steps = chapter.Recipe(), chapter.STEPS
     assert list(climb(foot, steps).values())[-1] == chapter.RECIPE
     assert len(set(climb(foot, steps).values())) == len(steps) + 1
-    lacking = without_each(foot, steps, chapter.INSTEAD)
+    lacking = without_each(foot, steps)
     for recipe in (*climb(foot, steps).values(), *lacking.values()):
         network = chapter.DigitsNet(recipe).eval()
         assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
@@ -358,7 +358,7 @@ def test_the_ladder_trains_each_step_and_without_each(
         run: Run, options: object, train_one: Callable[..., None], base: Any, *steps: Steps
     ) -> dict[str, dict[int, Sequence[Row]]]:
         assert (train_one, base) == (chapter.train_one, chapter.Recipe())
-        assert steps == (chapter.STEPS, chapter.INSTEAD)
+        assert steps == (chapter.STEPS,)
         row = {"epoch": 1, "seconds": 2.0, "val_accuracy": 0.9}
         return {name: {0: [row]} for name in climb(base, steps[0]) | without_each(base, *steps)}
 

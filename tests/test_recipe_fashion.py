@@ -20,8 +20,9 @@ from common.own_images import ClassImages
 from common.rows import Row, read_rows
 from common.runs import Run
 from recipes import fashion
-from recipes.fashion import DEVIATION, MEAN, RECIPE, STEPS, ClothesNet, Recipe, main, train, varied
+from recipes.fashion import RECIPE, STEPS, ClothesNet, Recipe, main, train, varied
 from recipes.ladder import Steps, climb, without_each
+from recipes.sprint import RACES
 from recipes.training import load_weights, save_weights
 from tests.conftest import Call, make_run, numbers, read_summary
 
@@ -87,14 +88,21 @@ def test_the_residual_block_adds() -> None:
     assert torch.equal(block(hidden), hidden), "nothing is added"
 
 
-def test_pixels_are_normalised_with_the_training_images_mean() -> None:
-    images = load_images("FashionMNIST", "train", DATA).images.float() / 255
-    assert images.mean().item() == pytest.approx(MEAN, abs=5e-4)
-    assert images.std().item() == pytest.approx(DEVIATION, abs=5e-4)
+@pytest.mark.parametrize(("data_set", "recipe"), [
+    ("FashionMNIST", RECIPE), *((race.dataset, race.recipe) for race in RACES.values())
+])  # fmt: skip
+def test_pixels_are_normalised_with_the_training_images_mean(
+    data_set: str, recipe: Recipe
+) -> None:
+    """The recipe's, and that of each of sprint's races."""
+    images = load_images(data_set, "train", DATA).images.float() / 255
+    mean, deviation = recipe.pixels
+    assert images.mean().item() == pytest.approx(mean, abs=5e-4)
+    assert images.std().item() == pytest.approx(deviation, abs=5e-4)
     seen: list[Tensor] = []
-    network = ClothesNet(replace(Recipe(), normalised=True))
+    network = ClothesNet(recipe).eval()
     network.stages.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    network(torch.full((1, 1, 28, 28), MEAN + DEVIATION))
+    network(torch.full((1, 1, 28, 28), mean + deviation))
     assert torch.allclose(seen[0], torch.ones(1))
 
 
@@ -270,7 +278,7 @@ def test_the_ladder_trains_each_step_and_without_each(
     def stand_in(
         run: Run, options: object, train_one: Callable[..., None], base: Recipe, *steps: Steps
     ) -> dict[str, dict[int, Sequence[Row]]]:
-        assert (train_one, base, *steps) == (fashion.train_one, Recipe(), STEPS, fashion.INSTEAD)
+        assert (train_one, base, *steps) == (fashion.train_one, Recipe(), STEPS)
         row = {"epoch": 1, "seconds": 2.0, "val_accuracy": 0.9}
         return {name: {0: [row]} for name in climb(base, steps[0]) | without_each(base, *steps)}
 
