@@ -43,7 +43,7 @@ from common.given_files import as_batches, read_each
 from common.layers import count_views, measured_sides
 from common.metrics import accuracy
 from common.own_images import ClassImages, load_own_classes, read_own, saved_names
-from common.parser import parse_own, study_seeds
+from common.parser import check_has_pairs, parse_own, study_seeds
 from common.rows import Row
 from common.runs import Run
 from common.start import start_run
@@ -167,8 +167,7 @@ def train(
 
 def answer(run: Run, model: nn.Module, validation: LabelledImages) -> Tensor:
     """The logits (N×10) for all validation images, in their order."""
-    logits, _ = predict(model, validation.batches(VALIDATION_BATCH), run.dtype)
-    return logits
+    return predict(model, validation.batches(VALIDATION_BATCH), run.dtype)[0]
 
 
 def look_inside(
@@ -265,6 +264,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     add_shared_flags(parser, epochs=6, batch_size=100, lr=0.1)
     options = parse_own(parser, argv)
     options.seeds = study_seeds(options, "compare")
+    check_has_pairs(options, options.batch_norm or options.compare)
     changed = options.kernel_size != 5 or options.batch_norm or options.no_padding
     if options.compare and (changed or options.train_folder or options.predict):
         raise UsageError("--compare trains all six on Fashion-MNIST: no --kernel-size, "

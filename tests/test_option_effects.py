@@ -27,7 +27,7 @@ from common.jobs import Job
 from common.runs import Run
 from common.training import device_of
 from recipes import fashion, ladder
-from tests.conftest import Call, Training, make_run
+from tests.conftest import Call, Training, make_run, read_summary
 
 DATA = PROJECT / "data"
 SHARED = {
@@ -208,15 +208,20 @@ def test_batch_norm_leaves_out_a_last_batch_of_one_image(
     assert [len(labels) for _, labels in found.batches] == sizes
 
 
+@pytest.mark.parametrize("one", ["--batch-size", "--limit"])
+@pytest.mark.parametrize("network", ["--batch-norm", "--compare"])
 def test_batch_norm_with_batches_of_one_is_refused(
-    tmp_path: Path, call: Call, quick: Callable[[ModuleType], None]
+    network: str, one: str, tmp_path: Path, call: Call
 ) -> None:
-    quick(fashion_cnn)
-    given = ("--batch-size", 1, "--device", "cpu", "--data-dir", DATA)
-    code, _, err = call(fashion_cnn.main, "--batch-norm", *given, "--out-dir", tmp_path / "run")
+    """Before --overwrite deletes the run that stands there."""
+    with make_run(tmp_path) as run:
+        run.finish(document=3, claims=(), ending="Done.")
+    before = read_summary(tmp_path)
+    given = (one, 1, "--device", "cpu", "--data-dir", DATA, "--overwrite", "--out-dir", tmp_path)
+    code, _, err = call(fashion_cnn.main, network, *given)
     assert (code, err.count("\n")) == (2, 1)
     assert "batch norm needs two examples in a batch" in err
-    assert not (tmp_path / "run").exists()
+    assert read_summary(tmp_path) == before
 
 
 def test_a_ladder_has_as_many_processes_as_asked_for(

@@ -400,7 +400,7 @@ def test_what_the_gap_says(trained: float, held_out: float, said: str, tmp_path:
     ("chapter", "arguments", "words"),
     [
         (digits_mlp, ("--ladder", "--validate"), "no --validate"),
-        (digits_mlp, ("--batch-size", "1"), "batch norm needs two images"),
+        (digits_mlp, ("--batch-size", "1"), "batch norm needs two examples"),
         (digits_cnn, ("--ladder", "--lr", "0.3"), "no --batch-size, no --lr"),
         (digits_cnn, ("--jobs", "0"), "'0' is not a whole number"),
     ],
