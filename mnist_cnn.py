@@ -35,6 +35,7 @@ from common.data import LabelledImages, load_images
 from common.device import can_fuse, seed_everything
 from common.errors import UsageError
 from common.metrics import accuracy
+from common.parser import all_seeds
 from common.rows import Row
 from common.runs import Run
 from common.start import start_run
@@ -174,8 +175,7 @@ def train(
 
 def answer(run: Run, model: nn.Module, test: LabelledImages) -> Tensor:
     """The logits (N×10) for all test images, in their order."""
-    logits, _ = predict(model, test.batches(TEST_BATCH, transform=normalise), run.dtype)
-    return logits
+    return predict(model, test.batches(TEST_BATCH, transform=normalise), run.dtype)[0]
 
 
 # 5. Further experiments: a 1×1 convolution, the branches of Inception, three networks
@@ -268,8 +268,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add_data_flag(parser)
     add_shared_flags(parser, epochs=10, batch_size=64, lr=0.01)
     options = parser.parse_args(argv)
-    options.seeds = options.seeds or (options.seed,)
-    if options.seeds != (options.seed,) and options.model != "all":
+    options.seeds = all_seeds(options)
+    if len(options.seeds) > 1 and options.model != "all":
         raise UsageError("--seeds belongs to --model all; one network takes --seed N")
     return options
 

@@ -37,7 +37,7 @@ def crop(images: Tensor, padding: int, tops: Tensor, lefts: Tensor) -> Tensor:
 
 
 def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Exchanges left and right in every other image, by a coin each."""
+    """Exchanges left and right in each image with probability 1/2."""
     heads = torch.rand(len(images), generator=generator) < 0.5
     return flip(images, heads.to(images.device))
 

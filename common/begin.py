@@ -56,7 +56,8 @@ def interruptible() -> Iterator[None]:
 
 
 def share_processors() -> None:
-    """Has torch's threads wait less busily, unless the user's environment says how they wait.
+    """Has torch's threads wait less busily (those of libgomp, on Linux), unless the user's
+    environment says how they wait.
 
     NumPy and SciPy get one thread, which is enough for what they do here: theirs wait busily too.
     """

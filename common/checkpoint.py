@@ -65,6 +65,8 @@ def load_checkpoint(path: Path, script: str) -> dict[str, Any]:
     """
     try:
         state = load_tensors(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror})") from None
     except Damaged:
         state = None
     if not isinstance(state, dict) or "format" not in state:

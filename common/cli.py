@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from common.begin import PROJECT as PROJECT
 from common.begin import interruptible
 import argparse
 import functools
@@ -14,7 +15,6 @@ from common.errors import RunError, Terminated, UsageError
 from common.parser import make_parser as make_parser
 from common.terminal import patient_output
 
-PROJECT = Path(__file__).resolve().parent.parent
 # How torch's errors say it, on a GPU and on the CPU; they are RuntimeErrors.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -152,7 +152,7 @@ def guarded(main: Callable[[Sequence[str] | None], None]) -> Callable[..., None]
         except RuntimeError as error:
             if not any(words in str(error) for words in OUT_OF_MEMORY):
                 raise
-            _stop(f"{script}: error: out of memory; lower --batch-size or --limit", 1)
+            _stop(f"{script}: error: out of memory; a lower --limit helps, or --batch-size", 1)
         except Terminated as request:
             _stop(f"{script}: stopped{request}", 143)
         except KeyboardInterrupt as interruption:

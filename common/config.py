@@ -15,6 +15,10 @@ import torch
 
 from common.files import write_text
 
+# Options that say where and how a run is started, not what it computes. The data are compared with
+# their checksums, wherever they are.
+HOW_STARTED = ("out_dir", "overwrite", "resume", "jobs", "show_errors", "data_dir")
+
 
 def write_json(path: Path, content: object) -> None:
     """Writes plain types as JSON, whole or not at all; raises ValueError for NaN and infinity."""

@@ -8,6 +8,7 @@ import math
 import socket
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -159,8 +160,8 @@ def _fetch(mirrors: Sequence[str], path: Path, md5: str) -> bytes:
             f"{path} {wrong} and {path.parent} cannot be written ({error.strerror})"
         ) from None
     if content is None:
-        for folder in made:
-            if not any(folder.iterdir()):
+        with suppress(OSError):  # another process may have deleted it, or be writing there
+            for folder in made:
                 folder.rmdir()
         raise RunError(
             f"{path} {wrong} and no mirror can be reached; "

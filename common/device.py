@@ -17,25 +17,44 @@ def select_device(name: str) -> torch.device:
 
     Raises UsageError where the name is no device or the device cannot be used here.
     """
-    accelerator = (
-        torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    )
+    accelerator = accelerator_here()
     if name == "auto":
-        return own_share_of(accelerator or torch.device("cpu"))
+        works = accelerator is not None and computes(accelerator)
+        return own_share_of(accelerator if accelerator and works else torch.device("cpu"))
     usable = "cpu" if accelerator is None else f"cpu or {accelerator.type}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old names, such as mkldnn
             device = torch.device(name)
-        # Only a computation shows that a device works: a name may be valid for another build or
-        # machine.
-        if torch.ones(1, device=device).add(1).item() != 2:
-            raise RuntimeError
-    except (RuntimeError, AssertionError, NotImplementedError, ValueError, ImportError):
-        raise UsageError(
-            f"--device {name}: no such device here; accepted: auto, {usable}"
-        ) from None
+        is_usable = computes(device)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        is_usable = False
+    if not is_usable:
+        raise UsageError(f"--device {name}: no such device here; accepted: auto, {usable}")
     return own_share_of(device)
+
+
+def accelerator_here() -> torch.device | None:
+    """The kind of GPU that PyTorch finds on this machine, whether it can be used or not."""
+    if not torch.accelerator.is_available():
+        return None
+    return torch.accelerator.current_accelerator()
+
+
+def computes(device: torch.device) -> bool:
+    """Whether the device can be used: a name may be valid for another build or machine, and a GPU
+    may be older than what this build of PyTorch has code for.
+
+    A GPU whose memory is full raises torch.OutOfMemoryError: it could be used.
+    """
+    try:
+        return torch.ones(1, device=device).add(1).item() == 2
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError, ImportError):
+        return False
 
 
 def own_share_of(device: torch.device) -> torch.device:
@@ -49,11 +68,13 @@ def own_share_of(device: torch.device) -> torch.device:
 
 def say_where(device: torch.device) -> None:
     """Says what is computed on, where there is a choice."""
+    accelerator = accelerator_here()
     if device.type != "cpu":
         say(f"Computing on {device}; --device cpu computes on the processor.")
-    elif torch.accelerator.is_available():
-        accelerator = torch.accelerator.current_accelerator()
+    elif accelerator is not None and computes(accelerator):
         say(f"Computing on the processor; --device {accelerator} computes on the GPU.")
+    elif accelerator is not None:
+        say(f"Computing on the processor; this PyTorch cannot use the GPU ({accelerator}).")
 
 
 def seed_everything(seed: int) -> None:
@@ -61,17 +82,18 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def configure_numerics() -> None:
-    """Makes runs repeatable and keeps them fast; called once, before anything is computed.
+def configure_numerics() -> bool:
+    """Makes runs repeatable and keeps them fast; called before anything is computed.
 
     Adam's moments of pixels that are always black decay into denormal floats, on which a CPU is
-    many times slower. Flushing them to zero changes no result beyond 1e-38.
+    many times slower. Flushing them to zero changes no result beyond 1e-38. Returns whether this
+    processor can.
     """
-    if not torch.set_flush_denormal(True):
-        print("note: this processor cannot flush denormal numbers; long Adam runs may slow down")
+    flushes = torch.set_flush_denormal(True)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False  # fp32 means all of its 24 bits, also in convolutions
+    return flushes
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:

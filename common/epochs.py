@@ -76,6 +76,7 @@ class Epochs:
         self.run, self.count, self.weights = run, count, weights
         self.model, self.optimizer, self.batches = model, optimizer, batches
         self.scheduler = scheduler
+        self.behind = False  # whether `metrics.csv` lacks rows
 
     def __iter__(self) -> Iterator[Epoch]:
         training = self._train()
@@ -109,7 +110,7 @@ class Epochs:
                 self._check(epoch)
                 epoch.row["seconds"] = batches.seconds
                 run.history.append(epoch.row)
-                append_row(run.file("metrics.csv"), epoch.row)
+                self._write_row()
                 self._show(epoch)
                 if number == self.count or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save()
@@ -118,6 +119,22 @@ class Epochs:
         # appended may not be on disk yet.
         write_rows(run.file("metrics.csv"), run.history)
         save_tensors(run.file(self.weights), self.model.state_dict())
+
+    def _write_row(self) -> None:
+        """Writes the last row; where another program has the table open (Excel on Windows keeps it
+        for itself), it is written later."""
+        path = self.run.file("metrics.csv")
+        try:
+            if self.behind:
+                write_rows(path, self.run.history)
+            else:
+                append_row(path, self.run.history[-1])
+            self.behind = False
+        except PermissionError:
+            if not self.behind and self.run.listener is None:
+                say(f"{path} cannot be written now; is it open in another program? Training goes "
+                    "on, and the rows are written later.")  # fmt: skip
+            self.behind = True
 
     def _check(self, epoch: Epoch) -> None:
         """Raises Diverged where the epoch's loss or a weight is not finite."""
@@ -131,7 +148,7 @@ class Epochs:
         if loss > TOO_LARGE and self.run.listener is None:
             rate = epoch.row["lr"]
             say(f"A loss of {loss:.3g}: training diverges at learning rate {rate:g} (largest "
-                f"weight {largest:.3g}); lower --lr.")  # fmt: skip
+                f"weight {largest:.3g}); a lower one helps.")  # fmt: skip
 
     def _show(self, epoch: Epoch) -> None:
         if self.run.listener is not None:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ import safetensors.torch
 import torch
 from filelock import FileLock
 from torch import Tensor
+
+from common.terminal import WINDOWS
 
 
 class Damaged(Exception):
@@ -34,11 +37,22 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _rename(temporary, path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """Renames a file; on Windows it waits up to a second for a virus scanner that reads it."""
+    for _ in range(10 if WINDOWS else 0):
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            time.sleep(0.1)
+    temporary.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:

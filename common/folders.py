@@ -50,7 +50,7 @@ class RunFolder:
         self._named = set(read_manifest(self.path)[1])
 
     def discard(self) -> None:
-        """Deletes the run again, which failed before it had done anything, and empty folders."""
+        """Deletes the run again, which failed before it had any result, and empty folders."""
         if (self.path / MANIFEST).exists():
             delete_run(self.path, self.script)
         (self.path / LOCK).unlink(missing_ok=True)

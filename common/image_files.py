@@ -24,7 +24,7 @@ Colours = npt.NDArray[np.float64]  # H×W×3: red, green, blue, 0..1
 # What cameras, telephones and drawing programs write. Pillow knows more formats; one of them, EPS,
 # is a program, which it would run.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-LARGEST = 50_000_000  # pixels; a photograph of a good camera has about 25 million
+LARGEST = 50_000_000  # pixels; of a JPEG, as many as telephones have: it is read smaller
 WORKING_SIDE = 300  # the longer side that an image is reduced to: enough for a stroke, and quick
 AT_ONCE = 1_000_000  # pixels of a large image that are converted at a time, to save memory
 ORIENTATION = 0x0112  # the field of EXIF in which a camera says how it was held
@@ -55,7 +55,7 @@ def read_image(path: Path) -> Colours:
 
     Reads the usual formats, and turns the image as the camera says. Transparent parts become white,
     or black where the rest is light. Raises UsageError for a file that is missing, is no image, or
-    has more than 50 million pixels.
+    has more than 50 million pixels (a JPEG 178 million, where Pillow stops).
     """
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it says is in our one line
     try:
@@ -81,11 +81,10 @@ def read_image(path: Path) -> Colours:
 def _read_small(path: Path) -> Colours:
     Image.init()
     with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
-        if image.width * image.height > LARGEST:
-            raise UsageError(
-                f"{path} has {image.width}×{image.height} pixels; at most {LARGEST:,} are read"
-            )
+        size = f"{image.width}×{image.height}"
         image.draft(None, (4 * WORKING_SIDE, 4 * WORKING_SIDE))  # a JPEG smaller, in less time
+        if image.width * image.height > LARGEST:
+            raise UsageError(f"{path} has {size} pixels; at most {LARGEST:,} are read")
         with _without_libtiff_s_words() if image.format == "TIFF" else nullcontext():
             small = _without_depth(_reduced(image))
         small.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)

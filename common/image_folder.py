@@ -97,7 +97,9 @@ def decode_images(dataset: ImageFolder) -> Tensor:
         try:
             with Image.open(path) as image:
                 images.append(np.asarray(image.convert("L")))
-        except (OSError, SyntaxError):  # a broken PNG is a SyntaxError to Pillow
+        except MemoryError:
+            raise
+        except Exception:  # on damaged files Pillow raises errors of a dozen types
             images.append(np.empty(0))
         if images[-1].shape != images[0].shape or not images[-1].size:
             raise RunError(f"{path} is damaged; delete it and run again, which writes it anew")

@@ -71,7 +71,7 @@ def count_views(first: nn.Sequential, second: nn.Sequential) -> tuple[Tensor, Te
     """How many outputs see each pixel (28×28): of the first convolution, and of the second block.
 
     Each block begins with a convolution and has one channel. 784 images have one lit pixel each.
-    Where every weight is 1, the outputs that see the pixel are those above 0.
+    All weights of the blocks become 1: then the outputs that see the pixel are those above 0.
     """
     images = torch.eye(28 * 28).view(-1, 1, 28, 28)
     first, second = first.eval(), second.eval()

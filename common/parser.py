@@ -10,11 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from common.config import read_options
+from common.config import HOW_STARTED, read_options
 from common.errors import UsageError
-
-# Options that a continued run does not take over: how it is started, not what it computes.
-NOT_CONTINUED = ("help", "out_dir", "overwrite", "resume", "jobs")
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -43,7 +40,7 @@ class OneLineParser(argparse.ArgumentParser):
         before = read_options(found.out_dir) if found.resume and found.out_dir else None
         options: dict[str, Any] = {}
         for action in self._actions:
-            if before is None or action.dest not in before or action.dest in NOT_CONTINUED:
+            if before is None or action.dest not in before or action.dest in HOW_STARTED:
                 continue
             value = before[action.dest]
             if action.type is not None and value is not None:  # a text is checked like a flag's
@@ -116,4 +113,16 @@ def study_seeds(options: argparse.Namespace, study: str) -> tuple[int, ...] | No
         if options.seeds:
             raise UsageError(f"--seeds belongs to --{study}; one training takes --seed N")
         return None
-    return options.seeds or tuple(range(options.seed, options.seed + 5))
+    return all_seeds(options, 5)
+
+
+def all_seeds(options: argparse.Namespace, count: int = 1) -> tuple[int, ...]:
+    """The seeds of --seeds, or so many from --seed on; the first is then the run's own seed.
+
+    Raises UsageError where --seed is not the first of --seeds.
+    """
+    seeds: tuple[int, ...] = options.seeds or tuple(range(options.seed, options.seed + count))
+    if options.seed not in (0, seeds[0]):
+        raise UsageError(f"--seed {options.seed} is not the first of --seeds; give one of them")
+    options.seed = seeds[0]
+    return seeds

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import torch
 
-from common.config import precision_name, read_options, read_precision
+from common.config import HOW_STARTED, precision_name, read_options, read_precision
 from common.epochs import CHECKPOINT
 from common.errors import UsageError
 from common.folders import files_of_run
 from common.terminal import say
-
-# Options that say where and how a run is started, not what it computes.
-NOT_COMPARED = {"out_dir", "overwrite", "resume", "epochs", "jobs", "show_errors"}
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -46,7 +43,7 @@ def check_can_resume(folder: Path, options: dict[str, object], dtype: torch.dtyp
             f"--resume: {folder / 'config.json'} cannot be read; --overwrite replaces the run"
         )
     different = {name for name in {*options, *before} if options.get(name) != before.get(name)}
-    different -= {*NOT_COMPARED, "recipe"}
+    different -= {*HOW_STARTED, "epochs", "recipe"}
     epochs, epochs_before = options.get("epochs"), before.get("epochs")
     if isinstance(epochs, int) and isinstance(epochs_before, int) and epochs < epochs_before:
         different.add("epochs")

@@ -21,7 +21,7 @@ from common.claims import Claim, judge, print_claims
 from common.config import as_json, mean_or_none, read_options, write_json
 from common.epochs import Epochs
 from common.errors import RunError, UsageError
-from common.folders import RunFolder
+from common.folders import LOCK, MANIFEST, RunFolder, files_of_run, read_manifest
 from common.rows import Row
 from common.terminal import WINDOWS, say
 
@@ -152,16 +152,26 @@ class Run:
     ) -> None:
         self._held.close()
         failed = isinstance(error, UsageError | RunError | OSError)
-        if failed and self.is_new and not self._has_trained():
+        if failed and self.is_new:
             with suppress(UsageError, OSError):  # `error` says what went wrong
-                self.run_folder.discard()
+                if not self._has_results():
+                    self.run_folder.discard()
         begun = self.before_first_file is None
-        if isinstance(error, KeyboardInterrupt) and self.resume is not None and begun:
-            parts = [self.command, "--out-dir", str(self.folder), "--resume"]
-            raise type(error)(f"; continue with: python {in_shell(parts)}") from None
+        if self.resume is None or not begun:
+            return
+        parts = [self.command, "--out-dir", str(self.folder), "--resume"]
+        continued = f"; continue with: python {in_shell(parts)}"
+        if isinstance(error, KeyboardInterrupt):
+            raise type(error)(continued) from None
+        if isinstance(error, OSError | MemoryError) and any(self.folder.rglob("checkpoint.pt")):
+            raise RunError(f"{error or type(error).__name__}{continued}") from None
 
-    def _has_trained(self) -> bool:
-        return any(self.folder.rglob("metrics.csv"))
+    def _has_results(self) -> bool:
+        """Whether it has written anything but what every run begins with."""
+        begins_with = ("config.json", "environment.json", MANIFEST, LOCK)
+        owner, _ = read_manifest(self.folder)
+        files = files_of_run(self.folder, self.script)[0] if owner else []
+        return any(file.name not in begins_with and file.exists() for file in files)
 
     def __getstate__(self) -> dict[str, object]:
         """For another process, which takes the folder's lock itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ from common.errors import UsageError
 from common.folders import RunFolder, check_is_ours, delete_run, holds_anything
 from common.restart import check_can_replace, check_can_resume, check_options
 from common.runs import Run, in_shell
+from common.terminal import say
 
 
 def start_run(
@@ -94,7 +96,8 @@ def _prepare_device(
     """The device and the precision of the run, whose arithmetic and seed are then set."""
     device = select_device(options.device)
     dtype = resolve_precision(options.precision, device)
-    configure_numerics()
+    if not configure_numerics():
+        say("This processor cannot flush denormal numbers; long trainings with Adam may be slow.")
     if threads is not None:
         torch.set_num_threads(threads)
     seed_everything(options.seed)
@@ -104,7 +107,8 @@ def _prepare_device(
 def _folder_for(script: str, options: argparse.Namespace) -> RunFolder:
     """The run's folder, which knows what is made for it and may go again if the start fails."""
     wanted = options.out_dir
-    made = [path for path in (wanted, *wanted.parents) if not path.exists()] if wanted else []
+    paths = (wanted, *wanted.parents) if wanted else ()
+    made = [path for path in paths if not os.path.lexists(path)]
     folder = RunFolder(_chosen_folder(script, options), script)
     folder.made = made or ([] if wanted else [folder.path, *folder.path.parents[:2]])
     return folder

@@ -39,8 +39,8 @@ def train_one_epoch(
 
     `reduction` says whether the loss function gives the `mean` or the `sum` over a batch's
     examples. With `dtype` bfloat16 the forward pass runs in autocast. `after_step(outputs, loss)`
-    is called after each update. The model's mode is restored. ValueError without a batch; Diverged
-    where a loss is not finite, unless `may_diverge`.
+    is called after each update. The model's mode is restored, unless an error ends the epoch.
+    ValueError without a batch; Diverged where a loss is not finite, unless `may_diverge`.
     """
     device = device_of(model)
     was_training = model.training
@@ -97,7 +97,7 @@ def diverged(what: str, model: nn.Module, optimizer: Optimizer) -> Diverged:
     rate, largest = optimizer.param_groups[0]["lr"], largest_weight(model)
     return Diverged(
         f"training diverged, {what} (learning rate {rate:g}, largest weight {largest:g}); "
-        "lower --lr"
+        "a lower learning rate helps"
     )
 
 
@@ -107,9 +107,14 @@ def largest_weight(model: nn.Module) -> float:
 
 
 def mean_loss(losses: list[float], sizes: list[int], reduction: str = "mean") -> float:
-    """The mean loss of an example, from those of batches of these sizes; ValueError without any."""
+    """The mean loss of an example, from those of batches of these sizes.
+
+    Raises ValueError without a batch, and for a `reduction` other than `mean` and `sum`.
+    """
     if not losses:
         raise ValueError("no batch to train on")
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction {reduction!r} is neither mean nor sum")
     counts = torch.tensor(sizes, dtype=torch.float64)
     totals = torch.tensor(losses, dtype=torch.float64)
     if reduction == "mean":

@@ -9,7 +9,8 @@ from typing import Any
 
 from common.cli import add_data_flag, add_run_flags, make_parser, whole_number, whole_numbers
 from common.errors import UsageError
-from common.ranks import default_jobs
+from common.parser import all_seeds
+from common.ranks import default_jobs, under_torchrun
 
 SECTIONS = [f"5.{number}" for number in range(1, 18)]
 COMPARED_WITH = {  # a section's own experiments are compared with these of other sections
@@ -61,7 +62,7 @@ def parse(
     options = parser.parse_args(argv)
     _check(options, experiments)
     options.quick = options.quick or not (options.names or options.section or options.all)
-    options.seeds = options.seeds or (options.seed,)
+    options.seeds = all_seeds(options)
     if options.jobs is None:
         options.jobs = default_jobs(options.device)
     return options
@@ -78,5 +79,7 @@ def _check(options: argparse.Namespace, experiments: Mapping[str, Any]) -> None:
         raise UsageError("--limit 1: batch norm needs two images; accepted: 2 or more")
     if bool(options.names) + bool(options.section) + options.all > 1:
         raise UsageError("names, --section and --all each choose experiments; give one of them")
+    if options.list and under_torchrun():
+        raise UsageError("torchrun shares trainings, and --list trains nothing; use python")
     if options.all and options.quick:
         raise UsageError("--all trains at full length and --quick shorter; give one of them")

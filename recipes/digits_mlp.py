@@ -204,6 +204,7 @@ def train_one(run: Run, recipe: Recipe) -> None:
 
 def climb(run: Run) -> str:
     """Trains with the steps up to each one, and with all but each; returns a closing sentence."""
+    parts("MNIST", run.options.data_dir, run.options.limit)  # missing files are named once
     trainings = ladder.run_ladder(run, run.options, train_one, Recipe(), STEPS)
     return show_ladder(run, trainings)
 

@@ -23,6 +23,7 @@ from common.cli import add_shared_flags, whole_number, whole_numbers
 from common.config import read_options
 from common.errors import RunError, UsageError
 from common.jobs import Job
+from common.parser import all_seeds
 from common.ranks import default_jobs, rank, run_on_all_ranks, under_torchrun
 from common.rows import Row, read_rows
 from common.runs import Run
@@ -32,6 +33,7 @@ from recipes.training import HELD_OUT, SHIPPED, WEIGHTS
 DOCUMENT = "document"  # the ladder's foot: the document's network and training
 SHOWN = ("val_accuracy",)  # shown beside a training's progress bar
 IN_16_BITS = "bfloat16"  # the step that changes nothing where numbers have 32 bits
+NAMED = 3  # trainings that failed; of more only the number is said
 SEEDS = (0, 1, 2, 3, 4)  # of the ladder, and of the numbers that are stated
 
 
@@ -178,8 +180,9 @@ def _raise_unless_diverged(run: Run, failures: Mapping[str, str]) -> None:
     failed = [f"{name}: {reason}" for name, reason in failures.items()
               if not reason.startswith("Diverged: ")]  # fmt: skip
     if failed:
+        more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
         again = f"--out-dir {run.folder} --resume trains them again"
-        raise RunError(f"trainings that failed: {'; '.join(failed)}; {again}")
+        raise RunError(f"trainings that failed: {'; '.join(failed[:NAMED])}{more}; {again}")
 
 
 # The main run
@@ -236,11 +239,7 @@ def complete(options: argparse.Namespace) -> argparse.Namespace:
         )
     if under_torchrun() and not options.ladder:
         raise UsageError("torchrun shares the trainings of --ladder; without it use python")
-    if options.seeds is None:
-        count = len(SEEDS) if options.ladder else 1
-        options.seeds = tuple(range(options.seed, options.seed + count))
-    if len(options.seeds) == 1:
-        (options.seed,) = options.seeds
+    options.seeds = all_seeds(options, len(SEEDS) if options.ladder else 1)
     if options.jobs is None:
         options.jobs = default_jobs(options.device)
     return options

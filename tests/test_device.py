@@ -14,13 +14,14 @@ import pytest
 import torch
 import torch.distributed as dist
 
+import common.device
 import common.ranks
 import gradient_demo
 import mnist_mlp
 import rnn_demo
 from common.checkpoint import random_state, restore_random_state
 from common.cli import PROJECT
-from common.device import own_share_of, say_where, select_device
+from common.device import computes, own_share_of, say_where, select_device
 from common.errors import UsageError
 from common.jobs import Job
 from common.ranks import default_jobs, run_on_all_ranks
@@ -41,6 +42,30 @@ def test_a_device_that_cannot_be_used_here_is_refused_in_one_line(name: str) -> 
     with pytest.raises(UsageError) as caught:
         select_device(name)
     assert str(caught.value) == f"--device {name}: no such device here; accepted: auto, cpu"
+
+
+def test_auto_takes_no_gpu_that_this_pytorch_cannot_use(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is older than what PyTorch has code for is found, but computes nothing."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("hpu"))
+    device = select_device("auto")
+    assert device == torch.device("cpu")
+    say_where(device)
+    said = " ".join(capsys.readouterr().out.split())
+    assert said == "Computing on the processor; this PyTorch cannot use the GPU (hpu)."
+
+
+def test_a_gpu_whose_memory_is_full_is_no_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "ones", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        computes(GPU)
+    with pytest.raises(torch.OutOfMemoryError):
+        select_device("cuda")
 
 
 def test_of_several_gpus_the_one_that_computes_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,6 +164,7 @@ def test_where_there_is_a_choice_it_is_said(
     assert said(torch.device("cpu")) == ""
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: GPU)
+    monkeypatch.setattr(common.device, "computes", lambda _: True)
     assert said(torch.device("cpu")).endswith("--device cuda computes on the GPU.")
     assert said(GPU) == "Computing on cuda; --device cpu computes on the processor."
 

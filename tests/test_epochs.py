@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+from collections.abc import Callable
 from functools import partialmethod
 from itertools import groupby
 from pathlib import Path
@@ -136,6 +137,44 @@ def test_rows_that_did_not_reach_the_disk_are_there_at_the_end(tmp_path: Path) -
             (tmp_path / "metrics.csv").write_text("")
             epoch.log(train_loss=1.0)
     assert [row["epoch"] for row in read_rows(tmp_path / "metrics.csv")] == [1, 2, 3]
+
+
+def test_a_table_that_another_program_holds_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Excel holds it on Windows: the training goes on."""
+    held = [False]
+
+    def unless_held(write: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: object) -> None:
+            if held[0]:
+                raise PermissionError(13, "Permission denied", str(arguments[0]))
+            write(*arguments)
+
+        return call
+
+    for name in ("append_row", "write_rows"):
+        write = getattr(common.epochs, name)
+        monkeypatch.setattr(common.epochs, name, unless_held(write))
+    with make_run(tmp_path) as run:
+        for epoch in run.epochs(4, *a_model()):
+            if epoch.number == 4:  # 2 and 3 could not be written, and are there now
+                assert [row["epoch"] for row in read_rows(tmp_path / "metrics.csv")] == [1, 2, 3]
+            held[0] = epoch.number == 2
+            if epoch.number == 3:
+                assert [row["epoch"] for row in read_rows(tmp_path / "metrics.csv")] == [1]
+            epoch.log(train_loss=1.0)
+    assert [row["epoch"] for row in read_rows(tmp_path / "metrics.csv")] == [1, 2, 3, 4]
+    assert " ".join(capsys.readouterr().out.split()).count("is it open in another program?") == 1
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        train(run, 1)
+    (tmp_path / "checkpoint.pt").unlink()
+    (tmp_path / "checkpoint.pt").mkdir()
+    with make_run(tmp_path, resume=True) as run, pytest.raises(UsageError, match="cannot be read"):
+        train(run, 2)
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:

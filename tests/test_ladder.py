@@ -167,6 +167,16 @@ def test_a_failure_is_named_and_does_not_pass_for_a_result(
         ladder.run_ladder(run, run.options, train_one, BASE, steps)
     assert "high" not in str(failure.value)
 
+    def fail_all(jobs: Sequence[Job], *_: object) -> dict[str, str]:
+        return {job.run.name: "RunError: no archive" for job in jobs}
+
+    monkeypatch.setattr(ladder, "run_on_all_ranks", fail_all)
+    run = make_run(tmp_path / "many", epochs=1, seeds=(0, 1, 2, 3), jobs=1)
+    with pytest.raises(RunError) as failure:
+        ladder.run_ladder(run, run.options, train_one, BASE, steps)
+    assert str(failure.value).count("no archive") == 3
+    assert "; and 5 more; --out-dir" in str(failure.value)
+
 
 def test_gains_losses_and_seconds_by_hand(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

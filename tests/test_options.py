@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from common.cli import add_run_flags
+from common.cli import PROJECT, add_data_flag, add_run_flags
 from common.config import as_json, write_json
-from common.parser import OneLineParser, make_parser
+from common.errors import UsageError
+from common.parser import OneLineParser, all_seeds, make_parser
+from common.restart import check_can_resume
 
 SCRIPTS = ("fashion_cnn", "fmnist_hyperparams", "gradient_demo", "line_regression", "mnist_cnn",
            "mnist_mlp", "rnn_demo", "recipes.digits_cnn", "recipes.digits_mlp", "recipes.fashion",
@@ -110,6 +113,35 @@ def test_the_command_that_continues_a_run_has_its_options(
             module.main(arguments)
         write_json(tmp_path / "config.json", {"options": started[0]})
     assert started[1] == {**started[0], "resume": True}
+
+
+def test_a_run_goes_on_where_its_data_have_moved(tmp_path: Path) -> None:
+    """As with the whole project: the data are known by their checksums, not by their place."""
+    (tmp_path / "data").mkdir()
+    options = {"data_dir": str(tmp_path / "gone"), "seed": 0}
+    write_json(tmp_path / "config.json", {"script": "mnist_cnn.py", "options": options})
+    parser = make_parser(None)
+    add_data_flag(parser)
+    add_run_flags(parser, resumable=True)
+    there = ["--out-dir", str(tmp_path), "--resume"]
+    assert parser.parse_args(there).data_dir == PROJECT / "data"
+    given = parser.parse_args([*there, "--data-dir", str(tmp_path / "data")])
+    assert given.data_dir == tmp_path / "data"
+    check_can_resume(tmp_path, {"data_dir": str(given.data_dir), "seed": 0}, torch.float32)
+
+
+def test_the_first_of_several_seeds_is_the_run_s() -> None:
+    options = argparse.Namespace(seed=0, seeds=(3, 4))
+    assert all_seeds(options) == (3, 4)
+    assert options.seed == 3
+    assert all_seeds(argparse.Namespace(seed=7, seeds=None), 3) == (7, 8, 9)
+    with pytest.raises(UsageError, match="--seed 9 is not the first of --seeds"):
+        all_seeds(argparse.Namespace(seed=9, seeds=(0, 1)))
+
+
+def test_a_folder_s_name_that_no_folder_can_have_is_one_line(refused: Callable[..., str]) -> None:
+    main = importlib.import_module("mnist_cnn").main
+    assert "File name too long" in refused(main, "--out-dir", "x" * 300)
 
 
 def test_a_continued_run_reads_the_same_files(tmp_path: Path) -> None:

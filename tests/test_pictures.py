@@ -244,6 +244,12 @@ def test_a_photograph_is_turned_as_the_camera_says(tmp_path: Path) -> None:
     assert likeness(found, clean) > 0.95
 
 
+def test_a_telephone_s_largest_photograph_is_read(tmp_path: Path) -> None:
+    """Some have more pixels than are read of other formats; a JPEG is read smaller."""
+    Image.new("L", (8192, 6200), 200).save(tmp_path / "photo.jpg")
+    assert read_image(tmp_path / "photo.jpg").shape == (222, 293, 3)
+
+
 def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.png").write_bytes(b"")

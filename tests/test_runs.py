@@ -19,7 +19,7 @@ from common.cli import add_data_flag as add_data_flag_to
 from common.data import load_images
 from common.device import resolve_precision, select_device
 from common.errors import RunError, UsageError
-from common.files import write_whole
+from common.files import write_text, write_whole
 from common.folders import MANIFEST
 from common.runs import Run
 from tests.conftest import Call, make_run
@@ -40,7 +40,24 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-NO_MEMORY = "error: out of memory; lower --batch-size or --limit"
+def test_on_windows_a_file_that_a_virus_scanner_reads_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, refusals = Path.replace, [PermissionError(5, "Access is denied")] * 3
+
+    def replace_later(self: Path, target: Path) -> Path:
+        if refusals:
+            raise refusals.pop()
+        return replace(self, target)
+
+    monkeypatch.setattr("common.files.WINDOWS", True)
+    monkeypatch.setattr(Path, "replace", replace_later)
+    write_text(tmp_path / "file", "whole")
+    assert (tmp_path / "file").read_text() == "whole"
+    assert not refusals
+
+
+NO_MEMORY = "error: out of memory; a lower --limit helps, or --batch-size"
 
 
 @pytest.mark.parametrize(

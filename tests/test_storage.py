@@ -78,6 +78,7 @@ def test_a_full_disk_is_one_line_and_the_run_can_be_resumed(
     assert err.count("\n") == 1
     assert "File too large" in err
     assert f"{folder / full_at}'" in err or full_at == "metrics.csv", "appended row by row"
+    assert ("; continue with: python" in err) == (full_at in ("checkpoint.pt", "figure.png"))
     if full_at == "config.json":
         assert not folder.parent.exists(), "nothing has been done"
     else:
@@ -86,6 +87,25 @@ def test_a_full_disk_is_one_line_and_the_run_can_be_resumed(
     assert content_of(folder) == content_of(undisturbed)
     rows = [(one / MANIFEST).read_text().splitlines() for one in (folder, undisturbed)]
     assert set(rows[1]) <= set(rows[0]), "what is not named would survive --overwrite"
+
+
+def test_what_a_run_without_training_has_made_stays(tmp_path: Path, call: Call) -> None:
+    """The disk is full only when the second figure is saved."""
+    folder = tmp_path / "run"
+
+    @guarded
+    def main(argv: object = None) -> None:
+        with make_run(folder) as run:
+            run.is_new = True
+            figure, _ = new_figure("a figure")
+            save_figure(figure, run.file("one.png"))
+            with files_of_at_most(100):
+                save_figure(figure, run.file("two.png"))
+
+    code, _, err = call(main)
+    assert code == 1
+    assert "two.png" in err
+    assert (folder / "one.png").stat().st_size > 100
 
 
 @pytest.mark.parametrize("vanishes_at", ["metrics.csv", "checkpoint.pt", "figure.png"])

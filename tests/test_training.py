@@ -132,3 +132,5 @@ def test_nothing_to_train_or_predict_on_is_refused() -> None:
         train_one_epoch(model, [], nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1))
     with pytest.raises(ValueError, match="no batch"):
         predict(model, [])
+    with pytest.raises(ValueError, match="reduction 'Mean' is neither mean nor sum"):
+        mean_loss([1.0], [2], "Mean")
