@@ -42,7 +42,7 @@ from common.familiar import warnings_for
 from common.given_files import as_batches, read_each
 from common.image_folder import check_images, decode_images, export_image_folder
 from common.metrics import accuracy
-from common.parser import study_seeds
+from common.parser import check_predict, study_seeds
 from common.pictures import read_digits
 from common.rows import Row
 from common.runs import Run
@@ -267,9 +267,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     add_data_flag(parser)
     add_shared_flags(parser, epochs=10, batch_size=64, lr=1e-3, device="cpu")
     options = parser.parse_args(argv)
+    check_predict(options, parser)
     options.seeds = study_seeds(options, "widths")
-    if options.weights and not options.predict:
-        raise UsageError("--weights names the network for --predict FILE")
     return options
 
 

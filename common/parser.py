@@ -86,13 +86,26 @@ def parse_own(
     add("--weights", type=Path, metavar="FILE",
         help="the network for --predict (default: model.pt of the newest finished run)")
     options = parser.parse_args(argv)
-    if options.weights and not options.predict:
-        raise UsageError("--weights names the network for --predict FILE")
+    check_predict(options, parser)
     if options.test_folder and not options.train_folder:
         raise UsageError("--test-folder belongs to --train-folder DIR")
-    if options.predict and options.train_folder:
-        raise UsageError("--predict reads files and --train-folder trains; give one of them")
     return options
+
+
+# What --predict uses; every other option is about training.
+USED_BY_PREDICT = ("predict", "weights", "data_dir", "device", "out_dir", "overwrite", "resume")
+
+
+def check_predict(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Raises UsageError for --weights without --predict, and for options that it would ignore."""
+    if not options.predict:
+        if options.weights != parser.get_default("weights"):
+            raise UsageError("--weights names the network for --predict FILE")
+        return
+    for name, value in vars(options).items():
+        if name not in USED_BY_PREDICT and value != parser.get_default(name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"--predict uses a network that is trained already: no {flag}")
 
 
 def check_has_pairs(options: argparse.Namespace, batch_norm: bool) -> None:

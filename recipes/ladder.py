@@ -23,7 +23,7 @@ from common.cli import add_shared_flags, whole_number, whole_numbers
 from common.config import read_options
 from common.errors import RunError, UsageError
 from common.jobs import Job
-from common.parser import all_seeds
+from common.parser import all_seeds, check_predict
 from common.ranks import default_jobs, rank, run_on_all_ranks, under_torchrun
 from common.rows import Row, read_rows
 from common.runs import Run
@@ -257,9 +257,10 @@ def parse_recipe(
     add_shared_flags(parser, epochs=recipe.epochs, batch_size=recipe.batch_size, lr=recipe.lr,
                      device=device)  # fmt: skip
     parser.set_defaults(precision=precision)
-    options = complete(parser.parse_args(argv))
+    options = parser.parse_args(argv)
     if "predict" in options:
-        _check_predict(options, parser.get_default("weights"))
+        _check_predict(options, parser)
+    options = complete(options)
     if options.ladder and (options.batch_size, options.lr) != (recipe.batch_size, recipe.lr):
         raise UsageError("--ladder: each step has its own numbers; no --batch-size, no --lr")
     before = read_options(options.out_dir) if options.resume and options.out_dir else None
@@ -272,15 +273,13 @@ def parse_recipe(
     return options
 
 
-def _check_predict(options: argparse.Namespace, shipped: Path) -> None:
+def _check_predict(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Raises UsageError where --predict and --weights do not fit each other or the other flags."""
+    check_predict(options, parser)
+    shipped = parser.get_default("weights")
     if not options.predict:
-        if options.weights != shipped:
-            raise UsageError("--weights FILE is the network for --predict FILE, which is missing")
         options.weights = None  # no network is read: a run does not depend on where this clone is
         return
-    if options.ladder or options.validate:
-        raise UsageError("--predict reads files; no --ladder, no --validate")
     if options.weights == shipped and not shipped.exists():
         raise UsageError(
             f"no weights come with this recipe yet; accepted: --weights FILE, the {WEIGHTS} of a "

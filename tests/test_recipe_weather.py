@@ -284,8 +284,9 @@ def test_a_table_of_days_as_excel_saves_it(tmp_path: Path) -> None:
         (("--precision", "auto"), "slower"),
         (("--ladder", "--validate"), "--ladder"),
         (("--predict", "nowhere.csv", "--weights", "a"), "nowhere.csv cannot be read"),
-        (("--weights", "a"), "--weights FILE is the network for --predict FILE, which is missing"),
-        (("--predict", "a", "--weights", "a", "--ladder"), "no --ladder, no --validate"),
+        (("--weights", "a"), "--weights names the network for --predict FILE"),
+        (("--predict", "a", "--weights", "a", "--ladder"), "no --ladder"),
+        (("--predict", "a", "--epochs", "3"), "is trained already: no --epochs"),
     ],
 )
 def test_wrong_options(arguments: tuple[str, ...], said: str, refused: Callable[..., str]) -> None:
