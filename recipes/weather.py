@@ -45,6 +45,7 @@ from common.cli import add_data_flag, guarded, make_parser
 from common.data import InMemoryDataset, make_loader
 from common.device import can_fuse, seed_everything
 from common.errors import UsageError
+from common.given_files import read_each
 from common.metrics import accuracy
 from common.runs import Run
 from common.start import start_run
@@ -240,15 +241,18 @@ def score_once(
     return answers, rules, weather.wet[days]
 
 
-def forecast(options: argparse.Namespace) -> list[float]:
-    """For each of your tables the probability, 0..1, that the day after its last one is wet."""
-    tables = [day_inputs(RECIPE, report.read_days(path)) for path in options.predict]
-    days = torch.stack([table[-RECIPE.days :] for table in tables])  # N×days×F
+def forecast(options: argparse.Namespace, argv: Sequence[str] | None) -> None:
+    """Says for each of your tables how probable it is that the day after its last one is wet."""
+    tables = read_each(options.predict, lambda path: [(path, report.read_days(path))])
+    inputs = [day_inputs(RECIPE, measurements)[-RECIPE.days :] for _, measurements in tables]
+    days = torch.stack(inputs)  # N×days×F
     model = Forecaster(RECIPE, days)
     load_weights(options.weights, model)
-    model.eval()
-    with torch.inference_mode():
-        return [*model(days).softmax(1)[:, ANSWERS.index("wet")].tolist()]
+    # The run starts only now: nothing is left behind where no table can be read.
+    with start_run(__file__, options, argv, threads=1) as run:
+        logits, _ = predict(model.to(run.device), [(days, days)])
+        wet = logits.softmax(1)[:, ANSWERS.index("wet")]
+        run.finish(document=2, claims=(), ending=report.own_days(run, tables, wet.tolist()))
 
 
 # 7. Main
@@ -273,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if ladder.helps_rank_0(options, train_one):
         return
     if options.predict:
-        report.own_days(options.predict, forecast(options))
+        forecast(options, argv)
         return
     recipe = ladder.as_chosen(RECIPE, options)
     with start_run(__file__, options, argv, threads=1) as run:

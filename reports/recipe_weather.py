@@ -19,6 +19,7 @@ from common.bounds import above, at_most
 from common.claims import Target
 from common.errors import UsageError
 from common.figures import COLOURS, UNSEEN, new_figure, save_figure
+from common.labels import drawable
 from common.rows import Row
 from common.runs import Run
 from common.terminal import print_table, say
@@ -36,6 +37,7 @@ WITHIN = 120  # seconds, on two cores
 FEWEST_DAYS = 12  # three that the network sees, and nine before: it counts spells of up to ten days
 Answers = Mapping[str, Sequence[Tensor]]  # of each seed's network: probabilities, N×2
 Rules = Mapping[str, Tensor]  # what a simple rule answers, N
+MOST_DRAWN = 6  # tables of your own in a figure
 GROUPS = 5  # of days, by the probability that the recipe gave them
 
 
@@ -280,8 +282,21 @@ def read_days(path: Path) -> Tensor:
     return torch.tensor(measurements)
 
 
-def own_days(paths: Sequence[Path], probabilities: Sequence[float]) -> None:
-    """Prints how probable a wet day is after the days of each table."""
-    rows = [[str(path), f"{share:.0%}"] for path, share in zip(paths, probabilities, strict=True)]
+def own_days(run: Run, tables: Sequence[tuple[Path, Tensor]], wet: Sequence[float]) -> str:
+    """Prints and draws how probable a wet day is after the days of each table (measurements D×4,
+    probability 0..1); returns the closing sentence."""
+    rows = []
+    for number, ((path, _), share) in enumerate(zip(tables, wet, strict=True), 1):
+        run.metrics[f"wet_{number}"] = share
+        rows.append([path.name, f"{share:.0%}"])
     print_table("Is the day after the last one wet?", ["table", "probability"], rows)
     say("The network knows Seattle, from 2012 to 2014; elsewhere the weather has other habits.")
+    shown = min(len(tables), MOST_DRAWN)
+    figure, panels = new_figure("The rain of the last days, and whether the next one is wet", shown, height=2.6)
+    for panel, (path, measurements), share in zip(panels, tables, wet, strict=False):
+        rain = measurements[-FEWEST_DAYS:, MEASUREMENTS.index("precipitation")]
+        panel.bar(range(1 - len(rain), 1), rain.tolist())
+        panel.set(title=f"{drawable(path.name)}: the next day is wet with a probability of {share:.0%}",
+                  xlabel="days (0: the last one)", ylabel="precipitation (mm)")  # fmt: skip
+    save_figure(figure, run.file("seen.png"))
+    return "Open seen.png: the rain of the last days of your tables."

@@ -35,7 +35,7 @@ from recipes.weather import (
 )
 from reports import recipe_weather as report
 from rnn_demo import HIDDEN, WEATHER_BATCH, WEATHER_EPOCHS, WEATHER_LR, WEIGHT_DECAY, make_windows
-from tests.conftest import Call, make_run, read_summary
+from tests.conftest import Call, make_run, numbers, read_summary
 
 TABLE = PROJECT / "data" / "weather" / "seattle-weather.csv"
 DATA = {"data_dir": PROJECT / "data", "held_out": 2014, "ladder": False, "validate": False}
@@ -220,14 +220,18 @@ def test_your_own_days(weights: Path, tmp_path: Path, call: Call) -> None:
     table = tmp_path / "days.csv"
     newest_first = [days[0], *reversed(days[1 : 366 + 365 + 365])]  # up to 2014/12/30
     table.write_text("\n".join(",".join(row[:5]) for row in newest_first))
-    code, out, _ = call(main, "--predict", table, "--weights", weights)
+    (tmp_path / "bad.csv").write_text("no table")
+    given = ("--predict", table, tmp_path / "bad.csv", "--weights", weights)
+    code, out, _ = call(main, *given, "--out-dir", tmp_path / "seen")
     assert code == 0
+    assert "bad.csv: 12 days or more are needed" in " ".join(out.split())
     measurements = load_weather(PROJECT / "data").measurements[: 366 + 365 + 364]
     model = Forecaster(RECIPE, torch.randn(9, 3, 5))
     load_weights(weights, model)
     expected = model.eval()(day_inputs(RECIPE, measurements)[None, -3:]).softmax(1)[0, 1].item()
     assert f"{expected:.0%}" in out
-    assert not list(tmp_path.glob("runs*")), "an answer needs no run"
+    assert numbers(tmp_path / "seen")["wet_1"] == pytest.approx(expected)
+    assert (tmp_path / "seen" / "seen.png").exists()
 
 
 def test_validation_leaves_2015_alone(
