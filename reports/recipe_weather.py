@@ -292,11 +292,11 @@ def own_days(run: Run, tables: Sequence[tuple[Path, Tensor]], wet: Sequence[floa
     print_table("Is the day after the last one wet?", ["table", "probability"], rows)
     say("The network knows Seattle, from 2012 to 2014; elsewhere the weather has other habits.")
     shown = min(len(tables), MOST_DRAWN)
-    figure, panels = new_figure("The rain of the last days, and whether the next one is wet", shown, height=2.6)
+    figure, panels = new_figure("Rain of the last days, and the probability of more", shown, height=2.6)
     for panel, (path, measurements), share in zip(panels, tables, wet, strict=False):
         rain = measurements[-FEWEST_DAYS:, MEASUREMENTS.index("precipitation")]
         panel.bar(range(1 - len(rain), 1), rain.tolist())
-        panel.set(title=f"{drawable(path.name)}: the next day is wet with a probability of {share:.0%}",
-                  xlabel="days (0: the last one)", ylabel="precipitation (mm)")  # fmt: skip
+        panel.set_title(f"{drawable(path.name)}: {share:.0%} probable that the next day is wet")
+        panel.set(xlabel="days (0: the last one)", ylabel="precipitation (mm)")
     save_figure(figure, run.file("seen.png"))
     return "Open seen.png: the rain of the last days of your tables."
