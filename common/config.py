@@ -31,6 +31,16 @@ def read_options(folder: Path) -> dict[str, Any] | None:
     return options if isinstance(options, dict) else None
 
 
+def read_commands(folder: Path) -> list[str]:
+    """The commands in a folder's `config.json`: that which started the run, then those that have
+    continued it; none where there are none that can be read."""
+    path = folder / "config.json"
+    first, later = _read(path, "command"), _read(path, "continued")
+    if not isinstance(first, str):
+        return []
+    return [first, *(later if isinstance(later, list) else [])]
+
+
 def read_precision(folder: Path) -> object:
     """The precision in a folder's `environment.json`; None where there is none."""
     return _read(folder / "environment.json", "precision")
@@ -69,7 +79,10 @@ def precision_name(dtype: torch.dtype) -> str:
 
 
 def environment(device: torch.device, dtype: torch.dtype, seed: int) -> dict[str, object]:
-    """Versions, device, processor, precision, as far as they may change a run's numbers."""
+    """Versions, device, processor, precision, as far as they may change a run's numbers.
+
+    The threads are those of this process; the workers of a study or a ladder have one each.
+    """
     name = str(device)
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)

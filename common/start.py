@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from common.cli import PROJECT
-from common.config import as_json, environment, write_json
+from common.config import as_json, environment, read_commands, write_json
 from common.device import (
     configure_numerics,
     resolve_precision,
@@ -80,8 +80,9 @@ def _occupy(run: Run, argv: Sequence[str] | None) -> None:
     run.run_folder.tidy()
     arguments = sys.argv[1:] if argv is None else argv
     command = f"python {in_shell([run.command, *arguments])}"
-    config = {"script": run.script, "command": command, "options": as_json(vars(run.options))}
-    write_json(run.file("config.json"), config)
+    first, *later = [*(read_commands(run.folder) if run.resume else []), command]
+    config = {"script": run.script, "command": first, "options": as_json(vars(run.options))}
+    write_json(run.file("config.json"), config | ({"continued": later} if later else {}))
     write_json(run.file("environment.json"), environment(run.device, run.dtype, run.seed))
 
 

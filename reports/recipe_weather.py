@@ -292,7 +292,7 @@ def own_days(run: Run, tables: Sequence[tuple[Path, Tensor]], wet: Sequence[floa
     print_table("Is the day after the last one wet?", ["table", "probability"], rows)
     say("The network knows Seattle, from 2012 to 2014; elsewhere the weather has other habits.")
     shown = min(len(tables), MOST_DRAWN)
-    figure, panels = new_figure("Rain of the last days, and the probability of more", shown, height=2.6)
+    figure, panels = new_figure("Rain of the last days, and of the next", shown, height=2.6)
     for panel, (path, measurements), share in zip(panels, tables, wet, strict=False):
         rain = measurements[-FEWEST_DAYS:, MEASUREMENTS.index("precipitation")]
         panel.bar(range(1 - len(rain), 1), rain.tolist())

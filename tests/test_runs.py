@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -22,6 +23,7 @@ from common.errors import RunError, UsageError
 from common.files import write_text, write_whole
 from common.folders import MANIFEST
 from common.runs import Run
+from common.start import start_run
 from tests.conftest import Call, make_run
 
 
@@ -225,6 +227,19 @@ def test_a_finished_training_is_not_begun_again_without_its_checkpoint(tmp_path:
     with pytest.raises(UsageError, match=r"checkpoint\.pt is gone"):
         make_run(tmp_path, resume=True)
     assert contents(tmp_path) == before
+
+
+def test_the_command_that_started_a_run_stays_when_it_is_continued(tmp_path: Path) -> None:
+    commands = [["--epochs", "9"], ["--resume"], ["--resume", "--epochs", "12"]]
+    for arguments in commands:
+        options = Namespace(seed=0, resume="--resume" in arguments, overwrite=False, device="cpu",
+                            precision="fp32", out_dir=tmp_path)  # fmt: skip
+        with start_run("script.py", options, arguments):
+            pass
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["command"] == "python script.py --epochs 9"
+    assert config["continued"] == ["python script.py --resume",
+                                   "python script.py --resume --epochs 12"]  # fmt: skip
 
 
 def test_a_run_is_continued_in_its_own_precision(tmp_path: Path) -> None:
