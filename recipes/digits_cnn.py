@@ -4,17 +4,19 @@
     python recipes/digits_cnn.py --seeds 0,1,2,3,4  the same with five seeds
     python recipes/digits_cnn.py --validate         watch it, without test images
     python recipes/digits_cnn.py --ladder           what each step gives and costs
-    python recipes/digits_cnn.py --predict digit.jpg --weights FILE  your digits
+    python recipes/digits_cnn.py --predict digit.jpg        your own digits
 
 You learn what is left to gain where the first network already reads 98.7% of the
 digits: small convolutions, moved and bent images, and the mean of many weights.
 Target: at least 99.70% of MNIST's test images classified correctly (we hope for
 99.76%), with one network, within 10 minutes on two cores.
 
-Not measured yet: the steps and numbers below are first guesses. They are to be
-chosen on 10,000 of the 60,000 training images, held out for that: --ladder trains
-with the steps up to each one, and with all but each one. Else the network trains on
-all 60,000, and `score_once` reads the test images after the last epoch.
+Measured on one core beside other trainings, seeds 0 to 4: 99.63 ± 0.03% of the test
+images, 0.07 points less than the target, after 468 to 542 seconds of training. Its
+size was chosen by this time; of 10,000 training images held out it reads 99.5%.
+No step is measured by itself yet: --ladder trains with the steps up to each one, and
+with all but each one. Else the network trains on all 60,000, and `score_once` reads
+the test images after the last epoch.
 """
 
 from __future__ import annotations
@@ -79,10 +81,10 @@ class Recipe:
 
 
 STEPS: ladder.Steps = {
-    "longer": {"epochs": 30},
+    "longer": {"epochs": 12},
     "batch norm": {"batch_norm": True},
     "deeper, wider": {
-        "kernel_size": 3, "padded": True, "channels": (32, 64, 128), "residual_blocks": (0, 1, 1),
+        "kernel_size": 3, "padded": True, "channels": (16, 32, 64), "residual_blocks": (0, 1, 1),
     },
     "bfloat16": {"bfloat16": True},
     "larger batches": {"batch_size": 128},

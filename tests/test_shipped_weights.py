@@ -13,7 +13,7 @@ from torch import nn
 from common.cli import PROJECT
 from common.metrics import accuracy
 from common.runs import Run
-from recipes import digits_mlp, line_pictures, lines, weather
+from recipes import digits_cnn, digits_mlp, line_pictures, lines, weather
 from recipes.training import SHIPPED, load_weights
 from tests.conftest import Call, make_run
 from tests.drawings import as_mnist_digit
@@ -23,8 +23,13 @@ DATA = PROJECT / "data"
 MOST = 8e6  # bytes, all together
 
 
-def of_digits(network: nn.Module, run: Run) -> float:
+def of_digits_by_the_mlp(network: nn.Module, run: Run) -> float:
     test, (logits,) = digits_mlp.score_once(run, digits_mlp.RECIPE, [network])
+    return accuracy(logits, test.labels)
+
+
+def of_digits_by_the_cnn(network: nn.Module, run: Run) -> float:
+    test, (logits,) = digits_cnn.score_once(run, digits_cnn.RECIPE, [network])
     return accuracy(logits, test.labels)
 
 
@@ -41,12 +46,14 @@ def of_weather(network: nn.Module, run: Run) -> float:
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "digits_cnn": lambda: digits_cnn.DigitsNet(digits_cnn.RECIPE),
     "digits_mlp": lambda: digits_mlp.DigitsNet(digits_mlp.RECIPE),
     "lines": lambda: lines.EndFinder(lines.RECIPE),
     "weather": lambda: weather.Forecaster(weather.RECIPE, torch.randn(9, 3, 5)),
 }
 SCORES: dict[str, Callable[[nn.Module, Run], float]] = {
-    "digits_mlp": of_digits,
+    "digits_cnn": of_digits_by_the_cnn,
+    "digits_mlp": of_digits_by_the_mlp,
     "lines": of_lines,
     "weather": of_weather,
 }
@@ -110,6 +117,6 @@ def test_predict_takes_the_shipped_weights(tmp_path: Path, call: Call) -> None:
     table = (DATA / "weather" / "seattle-weather.csv").read_text(encoding="utf-8")
     days = tmp_path / "days.csv"
     days.write_text("\n".join(table.splitlines()[:30]), encoding="utf-8")
-    code, out, err = call(weather.main, "--predict", days)
+    code, out, err = call(weather.main, "--predict", days, "--out-dir", tmp_path / "seen")
     assert (code, err) == (0, "")
     assert "%" in out
