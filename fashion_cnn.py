@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from common.checkpoint import load_weights, newest_weights
 from common.cli import add_data_flag, add_shared_flags, guarded, make_parser, whole_numbers
-from common.data import LabelledImages, load_images
+from common.data import LabelledImages, check_has_pairs, load_images
 from common.device import can_fuse, seed_everything
 from common.errors import UsageError
 from common.familiar import warnings_for
@@ -43,7 +43,7 @@ from common.given_files import as_batches, read_each
 from common.layers import count_views, measured_sides
 from common.metrics import accuracy
 from common.own_images import ClassImages, load_own_classes, read_own, saved_names
-from common.parser import check_has_pairs, parse_own, study_seeds
+from common.parser import parse_own, study_seeds
 from common.rows import Row
 from common.runs import Run
 from common.start import start_run
@@ -264,7 +264,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     add_shared_flags(parser, epochs=6, batch_size=100, lr=0.1)
     options = parse_own(parser, argv)
     options.seeds = study_seeds(options, "compare")
-    check_has_pairs(options, options.batch_norm or options.compare)
+    check_has_pairs(options.batch_norm or options.compare, options.batch_size, options.limit)
     changed = options.kernel_size != 5 or options.batch_norm or options.no_padding
     if options.compare and (changed or options.train_folder):
         raise UsageError("--compare trains all six on Fashion-MNIST: no --kernel-size, "

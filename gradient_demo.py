@@ -328,7 +328,7 @@ def compare_depths(run: Run, training: Digits) -> list[tuple[str, int, list[floa
 
 
 def train_deep(run: Run, model: nn.Module, training: Digits) -> list[float]:
-    """Trains with SGD for 600 updates; returns the loss of each."""
+    """Trains with SGD for at most 600 updates; returns the loss of each."""
     count = 64 * TRAINED_UPDATES
     data = InMemoryDataset(training.images[:count].cpu(), training.labels[:count].cpu())
     batches = make_loader(data, 64, shuffle=True, seed=run.seed)

@@ -58,6 +58,15 @@ class InMemoryDataset(Dataset[tuple[Tensor, Tensor]]):
         return inputs, self.targets.index_select(0, chosen)
 
 
+def check_has_pairs(batch_norm: bool, *counts: int | None) -> None:
+    """Raises UsageError where batch norm would see single examples, by one of these counts.
+
+    `make_loader` checks it; a script checks its options too, before --overwrite deletes a run.
+    """
+    if batch_norm and 1 in counts:
+        raise UsageError("batch norm needs two examples in a batch: --batch-size, --limit ≥ 2")
+
+
 def make_loader(
     dataset: InMemoryDataset, batch_size: int, *, shuffle: bool = False, seed: int = 0,
     no_single: bool = False,
@@ -68,8 +77,7 @@ def make_loader(
     can change it. With `no_single` a last batch of one example is left out, as training with batch
     normalisation needs it; UsageError where no other batch is left.
     """
-    if no_single and min(batch_size, len(dataset)) == 1:
-        raise UsageError("batch norm needs two examples in a batch: --batch-size, --limit ≥ 2")
+    check_has_pairs(no_single, batch_size, len(dataset))
     drop_last = no_single and len(dataset) % batch_size == 1
     generator = torch.Generator().manual_seed(seed)
     return DataLoader(

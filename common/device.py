@@ -19,8 +19,9 @@ def select_device(name: str) -> torch.device:
     """
     accelerator = accelerator_here()
     if name == "auto":
-        works = accelerator is not None and computes(accelerator)
-        return own_share_of(accelerator if accelerator and works else torch.device("cpu"))
+        if accelerator is None or not computes(accelerator):
+            return torch.device("cpu")
+        return own_share_of(accelerator)
     usable = "cpu" if accelerator is None else f"cpu or {accelerator.type}"
     try:
         with warnings.catch_warnings():

@@ -108,15 +108,6 @@ def check_predict(options: argparse.Namespace, parser: argparse.ArgumentParser) 
             raise UsageError(f"--predict uses a network that is trained already: no {flag}")
 
 
-def check_has_pairs(options: argparse.Namespace, batch_norm: bool) -> None:
-    """Raises UsageError where a network with batch norm would see single examples.
-
-    Before a run starts: by then --overwrite has deleted the one before.
-    """
-    if batch_norm and 1 in (options.batch_size, options.limit):
-        raise UsageError("batch norm needs two examples in a batch: --batch-size, --limit ≥ 2")
-
-
 def study_seeds(options: argparse.Namespace, study: str) -> tuple[int, ...] | None:
     """The seeds of a study: those of --seeds, or five from --seed on; None without the study.
 

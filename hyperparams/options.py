@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.cli import add_data_flag, add_run_flags, make_parser, whole_number, whole_numbers
+from common.data import check_has_pairs
 from common.errors import UsageError
 from common.parser import all_seeds
 from common.ranks import default_jobs, under_torchrun
@@ -75,8 +76,7 @@ def _check(options: argparse.Namespace, experiments: Mapping[str, Any]) -> None:
             hint = f"did you mean {near[0]}?" if near else "--list shows them"
             raise UsageError(f"no experiment {name!r}; {hint}")
     chosen = [*options.names, *experiments_of(options.section, experiments)] or [*experiments]
-    if options.limit == 1 and any(experiments[name].batch_norm for name in chosen):
-        raise UsageError("--limit 1: batch norm needs two images; accepted: 2 or more")
+    check_has_pairs(any(experiments[name].batch_norm for name in chosen), options.limit)
     if bool(options.names) + bool(options.section) + options.all > 1:
         raise UsageError("names, --section and --all each choose experiments; give one of them")
     if options.list and under_torchrun():

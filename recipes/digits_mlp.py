@@ -36,9 +36,8 @@ from torch.nn.functional import pad
 
 from common.augment import random_crop, random_distortion
 from common.cli import add_data_flag, guarded, make_parser
-from common.data import LabelledImages, load_images, to_unit_range
+from common.data import LabelledImages, check_has_pairs, load_images, to_unit_range
 from common.device import can_fuse, seed_everything
-from common.parser import check_has_pairs
 from common.pictures import read_digits
 from common.runs import Run
 from common.start import start_run
@@ -261,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ladder.add_predict_flags(parser, "digits_mlp", "which digits are these? Photographs of digits")
     add_data_flag(parser)
     options = ladder.parse_recipe(parser, argv, RECIPE)
-    check_has_pairs(options, RECIPE.batch_norm)
+    check_has_pairs(RECIPE.batch_norm, options.batch_size, options.limit)
     if ladder.helps_rank_0(options, train_one):
         return
     if options.predict:

@@ -18,7 +18,7 @@ from torch import Tensor
 from common.bounds import above, at_most
 from common.claims import Target
 from common.errors import UsageError
-from common.figures import COLOURS, UNSEEN, new_figure, save_figure
+from common.figures import COLOURS, UNSEEN, new_figure, save_figure, share_y_limits
 from common.labels import drawable
 from common.rows import Row
 from common.runs import Run
@@ -292,11 +292,12 @@ def own_days(run: Run, tables: Sequence[tuple[Path, Tensor]], wet: Sequence[floa
     print_table("Is the day after the last one wet?", ["table", "probability"], rows)
     say("The network knows Seattle, from 2012 to 2014; elsewhere the weather has other habits.")
     shown = min(len(tables), MOST_DRAWN)
-    figure, panels = new_figure("Rain of the last days, and of the next", shown, height=2.6)
+    figure, panels = new_figure("Rain of the last days: is the next one wet?", shown, height=2.6)
     for panel, (path, measurements), share in zip(panels, tables, wet, strict=False):
         rain = measurements[-FEWEST_DAYS:, MEASUREMENTS.index("precipitation")]
         panel.bar(range(1 - len(rain), 1), rain.tolist())
         panel.set_title(f"{drawable(path.name)}: {share:.0%} probable that the next day is wet")
         panel.set(xlabel="days (0: the last one)", ylabel="precipitation (mm)")
+    share_y_limits(panels)
     save_figure(figure, run.file("seen.png"))
     return "Open seen.png: the rain of the last days of your tables."

@@ -622,9 +622,9 @@ def test_a_bare_command_is_the_short_form_of_the_document_s_experiments() -> Non
     [
         (("scald",), "no experiment 'scald'; did you mean scaled?"),
         (("xyz",), "no experiment 'xyz'; --list shows them"),
-        (("tiny-input-batchnorm", "--limit", "1"), "--limit 1: batch norm needs two images"),
-        (("--section", "5.14", "--limit", "1"), "--limit 1: batch norm needs two images"),
-        (("--all", "--limit", "1"), "--limit 1: batch norm needs two images"),
+        (("tiny-input-batchnorm", "--limit", "1"), "batch norm needs two examples"),
+        (("--section", "5.14", "--limit", "1"), "batch norm needs two examples"),
+        (("--all", "--limit", "1"), "batch norm needs two examples"),
         (("--section", "5.18"), "invalid choice: '5.18'"),
         (("--all", "--quick"), "give one"),
         (("scaled", "--all"), "give one"),
@@ -637,3 +637,11 @@ def test_wrong_options(
     arguments: tuple[str, ...], words: str, refused: Callable[..., str]
 ) -> None:
     assert words in refused(main, *arguments)
+
+
+def test_under_torchrun_a_list_is_refused(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other processes would wait for trainings that never come."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert "--list trains nothing" in refused(main, "--list")
