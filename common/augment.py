@@ -47,28 +47,6 @@ def flip(images: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen[:, None, None, None], images.flip(3), images)
 
 
-def random_erase(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Blackens a square of `side` pixels in each image, whose middle lies anywhere in it.
-
-    T. DeVries, G. W. Taylor, "Improved Regularization of Convolutional Neural Networks with
-    Cutout", arXiv 1708.04552, section 3.2: the square may reach beyond the image.
-    """
-    batch, _, height, width = images.shape
-    tops = torch.randint(height, (batch,), generator=generator) - side // 2
-    lefts = torch.randint(width, (batch,), generator=generator) - side // 2
-    return erase(images, side, tops.to(images.device), lefts.to(images.device))
-
-
-def erase(images: Tensor, side: int, tops: Tensor, lefts: Tensor) -> Tensor:
-    """Blackens a square in each image; `tops` and `lefts` (B each, pixels) may be negative."""
-    rows = torch.arange(images.shape[2], device=images.device) - tops[:, None]  # B×H
-    columns = torch.arange(images.shape[3], device=images.device) - lefts[:, None]  # B×W
-    in_rows = (rows >= 0) & (rows < side)
-    in_columns = (columns >= 0) & (columns < side)
-    erased = in_rows[:, None, :, None] & in_columns[:, None, None, :]  # B×1×H×W
-    return images.masked_fill(erased, 0)
-
-
 # Distorted: for each pixel of the new image, the position in the old one that it shows
 
 

@@ -100,7 +100,8 @@ RACES = {
         "one cycle": {"one_cycle": True, "lr": 0.1},
         "flips": {"flips": True},
         "bfloat16": {"bfloat16": True},
-        "two looks": {"two_looks": True},
+        "mirrored looks": {"mirrored_looks": True},
+        "moved looks": {"moved_looks": True},
     }),
 }  # fmt: skip
 

@@ -46,19 +46,6 @@ def test_flips_are_torchvision_s() -> None:
         assert torch.equal(one, functional.horizontal_flip(image) if mirrored else image)
 
 
-def test_erased_squares_are_torchvision_s() -> None:
-    images, side = pictures() + 1, 8
-    tops, lefts = torch.tensor([-4, 0, 20, 24, 5, 27, -7]), torch.tensor([-4, 12, 16, 0, 19, 3, 9])
-    ours = augment.erase(images, side, tops, lefts)
-    black = torch.tensor(0, dtype=torch.uint8)
-    for image, one, top, left in zip(images, ours, tops.tolist(), lefts.tolist(), strict=True):
-        first_row, first_column = max(top, 0), max(left, 0)
-        height = min(top + side, HEIGHT) - first_row
-        width = min(left + side, WIDTH) - first_column
-        theirs = functional.erase(image, first_row, first_column, height, width, black)
-        assert torch.equal(one, theirs)
-
-
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.uint8, 1), (torch.bfloat16, 0.01)]
 )
@@ -118,7 +105,6 @@ def test_displacements_have_the_size_asked_for() -> None:
 DRAWN: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "crop": lambda images, generator: augment.random_crop(images, 2, generator),
     "flip": lambda images, generator: augment.random_flip(images, generator),
-    "erase": lambda images, generator: augment.random_erase(images, 8, generator),
     "distort": lambda images, generator: augment.random_distortion(
         images, generator, degrees=15, scale=0.1, shear=8, shift=2, bend=0.5
     ),
@@ -154,15 +140,6 @@ def test_every_place_is_drawn() -> None:
     mirrored = augment.random_flip(moved, torch.Generator().manual_seed(0))
     changed = (mirrored != moved).flatten(1).any(1).float().mean()
     assert 0.36 < changed < 0.44, "half of them, in 4 of 5 columns"
-
-
-def test_squares_lie_everywhere_and_reach_beyond_the_edge() -> None:
-    images = torch.ones(4000, 1, 10, 10)
-    erased = 1 - augment.random_erase(images, 4, torch.Generator().manual_seed(0))
-    counts = erased.sum((0, 1))
-    assert counts.min() > 0
-    sizes = erased.sum((1, 2, 3))
-    assert (int(sizes.min()), int(sizes.max())) == (4, 16)
 
 
 def test_no_distortion_changes_nothing() -> None:
