@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.datasets import FashionMNIST
 
 from common.data import LabelledImages
 from common.errors import UsageError
@@ -19,13 +20,12 @@ from common.files import write_text
 from common.given_files import say_left_out
 from common.image_files import Colours, OwnImage, own_image, read_image
 from common.labels import one_line
-from common.terminal import track
+from common.terminal import say, track
 
 SIDE = 28
 UNSEEN_SHARE = 5  # one image of so many is kept for the test where the script splits a folder
 MOST_CLASSES = 200  # a figure with more would be too large to look at
 CLASSES = "classes.json"
-DATA_SET_CLASSES = 10  # of Fashion-MNIST, whose names need no file
 
 
 @dataclass(frozen=True)
@@ -110,25 +110,27 @@ def save_names(path: Path, names: Sequence[str]) -> None:
 
 
 def saved_names(weights: Path, classes: int) -> list[str] | None:
-    """The names of the `classes` that a network was trained on; None if they are the data set's.
+    """The names of the `classes` that a network was trained on; None if they are Fashion-MNIST's.
 
-    Raises UsageError for a file of names that is damaged or, for other than ten classes, missing.
+    Ten classes without a file of names are taken for those, and it says so. Raises UsageError for a
+    file of names that is damaged or, for other than ten classes, missing.
     """
     path = weights.parent / CLASSES
     try:
         names: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if classes != DATA_SET_CLASSES:
+        if classes != len(FashionMNIST.classes):
             raise UsageError(
                 f"{path} is missing: it names the {classes} classes of {weights.name}"
             ) from None
+        say(f"{path} is missing: the ten classes of {weights.name} are taken for Fashion-MNIST's.")
         return None
     except (OSError, ValueError):
         names = None
     valid = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not valid or len(names) != classes:
         raise UsageError(f"{path} is damaged: it names the classes of {weights.name}; train again")
-    return list(names)
+    return None if names == FashionMNIST.classes else list(names)
 
 
 def _read_classes(folder: Path, names: Sequence[str]) -> LabelledImages:

@@ -89,14 +89,14 @@ CLAIMS = (
 
 
 def classes(run: Run, clothes: ClassImages) -> None:
-    """Saves the first training image of each class, under its name; and names that are the user's.
+    """Saves the first training image of each class, under its name; and all names in a file.
 
     Of many classes it shows the first 50.
     """
     training, source = clothes.training, "Fashion-MNIST"
+    save_names(run.file(CLASSES), clothes.names)
     if run.options.train_folder:
         source = drawable(run.options.train_folder.name)
-        save_names(run.file(CLASSES), clothes.names)
         say(
             f"{len(training):,} images to train on, {len(clothes.unseen):,} for validation; "
             f"{len(clothes.names)} classes: {', '.join(clothes.names)}."

@@ -10,6 +10,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from torchvision.datasets import FashionMNIST
 
 from common.checkpoint import newest_weights
 from common.cli import PROJECT
@@ -153,13 +154,22 @@ def test_an_image_of_28_pixels_stays_and_others_keep_their_proportions(tmp_path:
     assert extent[1] == pytest.approx(2 * extent[0], abs=2)
 
 
-def test_names_are_found_beside_the_weights(tmp_path: Path) -> None:
+def test_names_are_found_beside_the_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     weights = tmp_path / "model.pt"
     assert saved_names(weights, 10) is None
+    said = " ".join(capsys.readouterr().out.split())
+    assert "classes.json is missing: the ten classes of model.pt are taken for Fashion" in said
     with pytest.raises(UsageError, match=r"classes.json is missing: it names the 2 classes"):
         saved_names(weights, 2)
     save_names(tmp_path / "classes.json", ["Äpfel", "pears"])
     assert saved_names(weights, 2) == ["Äpfel", "pears"]
+    ten = [str(number) for number in range(10)]
+    for names, answer in ((ten, ten), (FashionMNIST.classes, None)):
+        save_names(tmp_path / "classes.json", names)
+        assert saved_names(weights, 10) == answer
+    assert capsys.readouterr().out == ""
     for damaged in ("", "{}", "[1]", '["a", "b", "c"]'):
         (tmp_path / "classes.json").write_text(damaged)
         with pytest.raises(UsageError, match=r"classes.json is damaged"):
