@@ -214,11 +214,11 @@ def critical_points(function: Function) -> list[Tensor]:
     """Where the gradient is zero, for |x|, |y| < 5: Newton's method from 64 starts at once."""
     axis = torch.linspace(-4.5, 4.5, 8, dtype=torch.float64)
     points = torch.cartesian_prod(axis, axis)
-    # vmap: for all 64 points at once.
     gradients_at, hessians_at = vmap(grad(function)), vmap(jacrev(grad(function)))
     for _ in range(60):
         gradients, hessians = gradients_at(points), hessians_at(points)  # 64×2, 64×2×2
-        # Newton's step solves Hessian · step = gradient; lstsq can, also where no inverse exists.
+        # If the gradient changed evenly, as the Hessian says, it would be 0 one step away, where
+        # Hessian · step = gradient. lstsq solves that, also where the Hessian has no inverse.
         points = points - torch.linalg.lstsq(hessians, gradients[..., None]).solution[..., 0]
     arrived = (gradients_at(points).norm(dim=1) < 1e-6) & (points.abs().amax(dim=1) < 5)
     found: list[Tensor] = []
