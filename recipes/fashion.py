@@ -4,16 +4,15 @@
     python recipes/fashion.py --seeds 0,1,2,3,4  the same with five seeds
     python recipes/fashion.py --validate         watch it, without test images
     python recipes/fashion.py --ladder           what each step gives and costs
-    python recipes/fashion.py --predict shoe.jpg --weights FILE    your garments
+    python recipes/fashion.py --predict shoe.jpg  your own garments
 
-You learn what turns a first network into a good one, and what each step costs.
-Target: at least 94.5% of Fashion-MNIST's test images classified correctly, with
-a million parameters at most, within 15 minutes on two cores.
+You learn what turns a first network into a good one. Target: at least 94.5% of
+Fashion-MNIST's test images classified correctly, with a million parameters at most,
+within 15 minutes on two cores.
 
-Not measured yet: the steps and numbers below are first guesses. They are to be
-chosen on 10,000 of the 60,000 training images, held out for that: --ladder trains
-with the steps up to each one, and with all but each one. Else the network trains on
-all 60,000, and `score_once` reads the test images after the last epoch.
+Measured on one core beside other trainings, seeds 0 to 4: 93.94 ± 0.08%, 0.56 points
+less than the target, after 817 to 875 seconds of training. Size and length were chosen
+on 10,000 training images held out; the steps wait for their ladder.
 """
 
 from __future__ import annotations
@@ -45,7 +44,6 @@ from reports.ladder import ladder as show_ladder
 MOVES = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))  # pixels to the right and down
 
 # 1. The recipe: the values here are document 3's; a step changes some and keeps those above it
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -98,7 +96,6 @@ RECIPE = ladder.everything(Recipe(), STEPS)
 
 # 2. The data: images with labels, and what training makes of the images of a batch
 
-
 def varied(recipe: Recipe, images: Tensor) -> Tensor:
     """A batch as training sees it: bytes B×1×28×28 → moved, mirrored, floats 0..1."""
     generator = torch.default_generator  # a checkpoint keeps its state
@@ -111,7 +108,6 @@ def varied(recipe: Recipe, images: Tensor) -> Tensor:
 
 # 3. The network: stages that halve the side of the image, then one linear layer
 
-
 class ClothesNet(nn.Module):
     """Images B×1×28×28, 0..1 → logits B×10: for each class a score, the higher the likelier."""
 
@@ -119,7 +115,7 @@ class ClothesNet(nn.Module):
         super().__init__()
         self.recipe = recipe
         side = (14 if recipe.cells else 28) // 2 ** len(recipe.channels)
-        # Created first, as in document 3's network: the same seed gives the same weights.
+        # Created first, as in document 3: the same seed gives the same weights.
         self.classify = nn.Linear(recipe.channels[-1] * side * side, 10)
         self.stages = nn.Sequential()
         inputs = 1
@@ -177,7 +173,6 @@ class Residual(nn.Module):
 
 # 4. Training
 
-
 def train(
     run: Run, recipe: Recipe, training: LabelledImages, held_out: LabelledImages | None = None
 ) -> nn.Module:
@@ -221,7 +216,6 @@ def train(
 
 # 5. Choosing: the ladder, or one training that is watched
 
-
 def train_one(run: Run, recipe: Recipe) -> None:
     """One training of the ladder, in a process of its own."""
     train(run, recipe, *parts("FashionMNIST", run.options.data_dir, run.options.limit))
@@ -243,7 +237,6 @@ def validate(run: Run, recipe: Recipe) -> str:
 
 
 # 6. The recipe on all training images; at the very end the test images
-
 
 def train_and_test(run: Run, recipe: Recipe) -> str:
     """Trains with each seed, then scores the test images; returns the closing sentences."""
@@ -280,7 +273,6 @@ def look_at(options: Namespace, argv: Sequence[str] | None) -> None:
 
 
 # 8. Main
-
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from common.cli import PROJECT
 from common.metrics import accuracy
 from common.runs import Run
-from recipes import digits_cnn, digits_mlp, line_pictures, lines, weather
+from recipes import digits_cnn, digits_mlp, fashion, line_pictures, lines, weather
 from recipes.training import SHIPPED, load_weights
 from tests.conftest import Call, make_run
 from tests.drawings import as_mnist_digit
@@ -33,6 +33,11 @@ def of_digits_by_the_cnn(network: nn.Module, run: Run) -> float:
     return accuracy(logits, test.labels)
 
 
+def of_clothes(network: nn.Module, run: Run) -> float:
+    test, (logits,) = fashion.score_once(run, fashion.RECIPE, [network])
+    return accuracy(logits, test.labels)
+
+
 def of_lines(network: nn.Module, run: Run) -> float:
     test = line_pictures.unseen_lines(run.options.limit)
     found = lines.find_ends(network, lines.RECIPE, test, torch.float32)
@@ -48,12 +53,14 @@ def of_weather(network: nn.Module, run: Run) -> float:
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "digits_cnn": lambda: digits_cnn.DigitsNet(digits_cnn.RECIPE),
     "digits_mlp": lambda: digits_mlp.DigitsNet(digits_mlp.RECIPE),
+    "fashion": lambda: fashion.ClothesNet(fashion.RECIPE),
     "lines": lambda: lines.EndFinder(lines.RECIPE),
     "weather": lambda: weather.Forecaster(weather.RECIPE, torch.randn(9, 3, 5)),
 }
 SCORES: dict[str, Callable[[nn.Module, Run], float]] = {
     "digits_cnn": of_digits_by_the_cnn,
     "digits_mlp": of_digits_by_the_mlp,
+    "fashion": of_clothes,
     "lines": of_lines,
     "weather": of_weather,
 }
