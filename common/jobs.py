@@ -170,7 +170,8 @@ def run_and_show(
             if row["epoch"] == job.epochs:
                 finished = sum(done.get(other.run.name) == other.epochs for other in jobs)
                 scores = [f"{name.removesuffix('_accuracy')} {row[name]:.1%}" for name in show]
-                line = [f"{finished}/{len(jobs)} {job.run.name}: {job.epochs} epochs", *scores]
+                length = "1 epoch" if job.epochs == 1 else f"{job.epochs} epochs"
+                line = [f"{finished}/{len(jobs)} {job.run.name}: {length}", *scores]
                 print(", ".join(line), flush=True)
 
         return run_jobs(jobs, work, processes, on_epoch)

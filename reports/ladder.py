@@ -15,6 +15,7 @@ from common.terminal import print_table, say
 from recipes.ladder import Trainings, without
 
 COLUMN = "val_accuracy"  # of the trainings' rows, a fraction: what counts
+SLOWER = 0.1  # a training that takes more than a tenth longer is called slower
 Scores = Mapping[int, float]  # by seed, fractions 0..1; without a training that diverged
 
 
@@ -37,7 +38,7 @@ def ladder(
     print_table(title, HEADER, table(climbed, scores, times))
     say(explanation(run, trainings))
     draw(run, climbed, scores, times, label)
-    return ending(climbed, scores, label)
+    return ending(climbed, scores, times, label)
 
 
 # Then, with this step alone taken away: the change of the score, and the seconds that it costs.
@@ -149,8 +150,13 @@ def draw_seeds(axes: Axes, place: int, values: Sequence[float], colour: str) -> 
     axes.plot([statistics.mean(values)], [place], "o", color=colour, markersize=8)
 
 
-def ending(climbed: Sequence[str], scores: Mapping[str, Scores], label: str) -> str:
-    """How far the ladder leads, and which steps would better be left out."""
+def ending(
+    climbed: Sequence[str],
+    scores: Mapping[str, Scores],
+    times: Mapping[str, float | None],
+    label: str,
+) -> str:
+    """How far the ladder leads, and which steps could be left out, at which cost of time."""
     foot, top = scores[climbed[0]], scores[climbed[-1]]
     useless = []
     for name in climbed[1:]:
@@ -158,7 +164,9 @@ def ending(climbed: Sequence[str], scores: Mapping[str, Scores], label: str) -> 
         changes = differences(lacking, top)
         none_diverged = len(lacking) == max(map(len, scores.values()))
         if none_diverged and changes and statistics.mean(changes) >= 0:
-            useless.append(name)
+            slower = difference(times[without(name)], times[climbed[-1]]) or 0.0
+            is_slower = slower > SLOWER * (times[climbed[-1]] or 0.0)
+            useless.append(f"{name} ({rounded(slower)} s slower)" if is_slower else name)
     sentence = f"From {shown(foot)} to {shown(top)}: {label}."
     if useless:
         sentence += f" No worse without: {', '.join(useless)}."

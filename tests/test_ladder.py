@@ -210,7 +210,8 @@ def test_gains_losses_and_seconds_by_hand(
     assert lines["longer"] == longer
     assert lines["norm"] == ["90.00", "+5.00", "20", "-10.0", "+1.00", "-5.0"]
     assert "left out of the means: norm (1 of 2)." in " ".join(out.split())
-    assert ending.startswith("From 81.00% to 90.00%: validation accuracy. No worse without: norm")
+    assert ending.startswith("From 81.00% to 90.00%: validation accuracy. ")
+    assert "No worse without: norm (5.0 s slower)." in ending
     trainings["without norm"][1] = []
     assert "No worse" not in ladder_report(run, trainings), "no step is useless that prevents that"
     assert (tmp_path / "ladder.png").stat().st_size > 2000
