@@ -28,7 +28,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from common.augment import random_crop, random_distortion
 from common.cli import add_data_flag, guarded, make_parser
@@ -39,13 +38,12 @@ from common.runs import Run
 from common.start import start_run
 from common.training import predict, train_one_epoch
 from recipes import ladder
-from recipes.images import SCORED_AT_ONCE, classify_own, parts, scores
+from recipes.images import SCORED_AT_ONCE, classify_own, moved_copies, parts, scores
 from recipes.training import one_cycle, running_mean, save_weights
 from reports import recipe_digits as report
 from reports.ladder import ladder as show_ladder
 
 MEAN, DEVIATION = 0.1307, 0.3081  # of the pixels of the training images, 0..1
-LOOKS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))  # pixels to the right and down
 
 # 1. The recipe: the values here are document 2's; a step changes some and keeps those above it
 
@@ -136,9 +134,7 @@ class DigitsNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:  # B×1×28×28
         if self.training or not self.recipe.five_looks:
             return self.look(images)
-        # Zeros are added on one side, and as many pixels are cut off on the other.
-        moved = [pad(images, (right, -right, down, -down)) for right, down in LOOKS]
-        return torch.stack([self.look(copy) for copy in moved]).mean(0)  # B×10
+        return torch.stack([self.look(copy) for copy in moved_copies(images)]).mean(0)  # B×10
 
     def look(self, images: Tensor) -> Tensor:  # B×1×28×28
         images = (images - MEAN) / DEVIATION

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from common.augment import random_crop, random_flip
 from common.cli import add_data_flag, guarded, make_parser
@@ -36,12 +35,10 @@ from common.runs import Run
 from common.start import start_run
 from common.training import predict, train_one_epoch
 from recipes import ladder
-from recipes.images import SCORED_AT_ONCE, classify_own, parts, scores
+from recipes.images import SCORED_AT_ONCE, classify_own, moved_copies, parts, scores
 from recipes.training import one_cycle, running_mean, save_weights
 from reports import recipe_fashion as report
 from reports.ladder import ladder as show_ladder
-
-MOVES = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))  # pixels to the right and down
 
 # 1. The recipe: the values here are document 3's; a step changes some and keeps those above it
 
@@ -131,10 +128,7 @@ class ClothesNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:  # B×1×28×28
         if self.training:
             return self.look(images)
-        copies = [images]
-        if self.recipe.moved_looks:
-            # Zeros are added on one side, and as many pixels are cut off on the other.
-            copies = [pad(images, (right, -right, down, -down)) for right, down in MOVES]
+        copies = moved_copies(images) if self.recipe.moved_looks else [images]
         if self.recipe.mirrored_looks:
             copies += [copy.flip(3) for copy in copies]
         return torch.stack([self.look(copy) for copy in copies]).mean(0)  # B×10

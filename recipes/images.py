@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from common.data import LabelledImages, load_images
 from common.familiar import warnings_for
@@ -22,6 +23,7 @@ from recipes.training import load_weights, split
 from reports import own_images
 
 SCORED_AT_ONCE = 500
+MOVES = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))  # pixels to the right and down
 
 
 @functools.cache
@@ -40,6 +42,14 @@ def scores(
     numbers = evaluate(network, held_out.batches(SCORED_AT_ONCE), metrics, dtype)
     sample = training.first(len(held_out)).batches(SCORED_AT_ONCE)
     return {**numbers, "train_accuracy": accuracy_on(network, sample, dtype)}
+
+
+def moved_copies(images: Tensor) -> list[Tensor]:
+    """The images (B×C×H×W) as they are, and moved by a pixel to each side: five times B×C×H×W.
+
+    Zeros are added on one side, and as many pixels are cut off on the other.
+    """
+    return [pad(images, (right, -right, down, -down)) for right, down in MOVES]
 
 
 def classify_own(

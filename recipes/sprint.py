@@ -80,7 +80,7 @@ TRAINING: ladder.Steps = {
     "soft labels": {"label_smoothing": 0.1},
     "bfloat16": {"bfloat16": True},
 }
-# Of longer races: in a single epoch these give nothing, as the ladder of digits-99.0 has shown.
+# Of longer races: in a single epoch these give nothing (measured for digits-99.0, EXPERIMENTS.md).
 LONGER: ladder.Steps = {
     "shuffled": {"shuffle": True},
     "larger batches": {"batch_size": 128},
