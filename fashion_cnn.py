@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from common.checkpoint import load_weights, newest_weights
 from common.cli import add_data_flag, add_shared_flags, guarded, make_parser, whole_numbers
-from common.data import LabelledImages, check_has_pairs, load_images
+from common.data import CLOTHES, LabelledImages, check_has_pairs, load_images
 from common.device import can_fuse, seed_everything
 from common.errors import UsageError
 from common.familiar import warnings_for
@@ -61,7 +61,7 @@ def load_clothes(options: Namespace) -> ClassImages:
         return load_own_classes(options.train_folder, options.test_folder, options.limit)
     training = load_images("FashionMNIST", "train", options.data_dir, options.limit)
     validation = load_images("FashionMNIST", "test", options.data_dir, options.limit)
-    return ClassImages(training, validation, report.NAMES)
+    return ClassImages(training, validation, CLOTHES)
 
 
 # 2. The model: sides shrink 28 → 14 → 7; channels (an image for each kernel) grow 1 → 16 → 32
@@ -210,7 +210,7 @@ def recognise(options: Namespace, argv: Sequence[str] | None) -> None:
     warnings = [] if own_classes else warnings_for(own, "FashionMNIST", options.data_dir)
     with start_run(__file__, options, argv) as run:  # only now: it leaves a folder behind
         logits, _ = predict(model.to(run.device), as_batches(own))
-        ending = own_images.answers(run, own, logits, own_classes or report.NAMES, warnings)
+        ending = own_images.answers(run, own, logits, own_classes or CLOTHES, warnings)
         run.finish(document=3, claims=(), ending=ending)
 
 

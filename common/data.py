@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import math
-import socket
-import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.datasets import MNIST, FashionMNIST
-from torchvision.datasets.utils import download_url
 
-from common.errors import RunError, UsageError
-from common.files import lock_for
+from common.archives import read_archive
+from common.errors import UsageError
 
-SOURCES: dict[str, type[MNIST]] = {"MNIST": MNIST, "FashionMNIST": FashionMNIST}
+# Fashion-MNIST's classes, by label.
+CLOTHES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
+    "Ankle boot",
+)  # fmt: skip
 Transform = Callable[[Tensor], Tensor]
-STALL_SECONDS = 30.0  # a mirror that is silent for so long is left for the next one
 
 
 class InMemoryDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -129,65 +124,9 @@ def load_images(name: str, split: str, data_dir: Path, limit: int | None = None)
     if not data_dir.is_dir():
         raise UsageError(f"--data-dir {data_dir}: there is no such folder")
     prefix = {"train": "train", "test": "t10k"}[split]
-    images = _parse_idx(_archive(name, f"{prefix}-images-idx3-ubyte.gz", data_dir), limit)
-    labels = _parse_idx(_archive(name, f"{prefix}-labels-idx1-ubyte.gz", data_dir), limit)
+    images = _parse_idx(read_archive(name, f"{prefix}-images-idx3-ubyte.gz", data_dir), limit)
+    labels = _parse_idx(read_archive(name, f"{prefix}-labels-idx1-ubyte.gz", data_dir), limit)
     return LabelledImages(images.unsqueeze(1), labels.long())
-
-
-def _archive(name: str, file: str, data_dir: Path) -> bytes:
-    source = SOURCES[name]
-    md5 = dict(source.resources)[file]
-    path = data_dir / name / "raw" / file
-    content = _read_verified(path, md5)
-    if content is None:
-        content = _fetch(source.mirrors, path, md5)
-    return gzip.decompress(content)
-
-
-def _read_verified(path: Path, md5: str) -> bytes | None:
-    content = path.read_bytes() if path.is_file() else b""
-    return content if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5 else None
-
-
-def _fetch(mirrors: Sequence[str], path: Path, md5: str) -> bytes:
-    """Downloads an archive beside its place and moves it there whole, one process at a time."""
-    wrong = "is damaged" if path.exists() else "is missing"
-    made = [folder for folder in path.parents if not folder.exists()]
-    print(f"{path} {wrong}; fetching it")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with lock_for(path), tempfile.TemporaryDirectory(dir=path.parent) as beside:
-            content = _read_verified(path, md5)  # another process may have fetched it meanwhile
-            for mirror in mirrors:
-                if content is None:
-                    content = _try_download(mirror + path.name, Path(beside), md5)
-                    if content is not None:
-                        (Path(beside) / path.name).replace(path)
-    except OSError as error:
-        raise RunError(
-            f"{path} {wrong} and {path.parent} cannot be written ({error.strerror})"
-        ) from None
-    if content is None:
-        with suppress(OSError):  # another process may have deleted it, or be writing there
-            for folder in made:
-                folder.rmdir()
-        raise RunError(
-            f"{path} {wrong} and no mirror can be reached; "
-            "put the official archive there (data/README.md)"
-        )
-    return content
-
-
-def _try_download(url: str, folder: Path, md5: str) -> bytes | None:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(STALL_SECONDS)
-    try:
-        download_url(url, folder, md5=md5)
-    except (OSError, RuntimeError, HTTPException):
-        return None
-    finally:
-        socket.setdefaulttimeout(before)
-    return _read_verified(folder / url.rsplit("/", 1)[1], md5)
 
 
 def _parse_idx(content: bytes, limit: int | None) -> Tensor:

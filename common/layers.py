@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 
 def layer_table(model: nn.Module, example: Tensor) -> list[tuple[str, str, int]]:
@@ -51,6 +50,9 @@ def count_multiplications(model: nn.Module, example: Tensor) -> int:
 
     PyTorch counts each as two operations, a multiplication and an addition.
     """
+    # Here, not above: its import takes half a second, and few runs count.
+    from torch.utils.flop_counter import FlopCounterMode
+
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(example)
     return int(counter.get_total_flops()) // 2

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets import FashionMNIST
 
-from common.data import LabelledImages
+from common.data import CLOTHES, LabelledImages
 from common.errors import UsageError
 from common.files import write_text
 from common.given_files import say_left_out
@@ -119,7 +118,7 @@ def saved_names(weights: Path, classes: int) -> list[str] | None:
     try:
         names: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if classes != len(FashionMNIST.classes):
+        if classes != len(CLOTHES):
             raise UsageError(
                 f"{path} is missing: it names the {classes} classes of {weights.name}"
             ) from None
@@ -130,7 +129,7 @@ def saved_names(weights: Path, classes: int) -> list[str] | None:
     valid = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not valid or len(names) != classes:
         raise UsageError(f"{path} is damaged: it names the classes of {weights.name}; train again")
-    return None if names == FashionMNIST.classes else list(names)
+    return None if tuple(names) == CLOTHES else list(names)
 
 
 def _read_classes(folder: Path, names: Sequence[str]) -> LabelledImages:

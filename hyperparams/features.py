@@ -8,14 +8,12 @@ import numpy as np
 import skimage
 import torch
 from matplotlib.axes import Axes
-from torchvision.datasets import FashionMNIST
 
-from common.data import LabelledImages
+from common.data import CLOTHES, LabelledImages
 from common.figures import COLOURS, image_grid, new_figure, save_figure
 from common.runs import Run
 from common.terminal import print_table, say
 
-NAMES = FashionMNIST.classes
 CHANNELS = ("red", "green", "blue")
 
 
@@ -187,7 +185,7 @@ def show_classes(run: Run, clothes: LabelledImages) -> None:
     generator = torch.Generator().manual_seed(run.seed)
     order = torch.randperm(len(clothes), generator=generator)
     chosen, captions = [], []
-    for number, name in enumerate(NAMES):
+    for number, name in enumerate(CLOTHES):
         members = order[clothes.labels[order] == number][:10]
         chosen.append(members)
         captions += [name, *[""] * 9][: len(members)]
@@ -211,7 +209,7 @@ def print_classes(clothes: LabelledImages) -> None:
     )
     present, counts = labels.unique(return_counts=True)
     rows = [
-        [label, NAMES[label], count]
+        [label, CLOTHES[label], count]
         for label, count in zip(present.tolist(), counts.tolist(), strict=True)
     ]
     title = f"The task: which of {len(present)} classes is it?"

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from common.augment import random_crop, random_flip
 from common.cli import add_data_flag, guarded, make_parser
-from common.data import LabelledImages, load_images, to_unit_range
+from common.data import CLOTHES, LabelledImages, load_images, to_unit_range
 from common.device import can_fuse, seed_everything
 from common.garments import read_garment
 from common.runs import Run
@@ -262,7 +262,7 @@ def score_once(
 def look_at(options: Namespace, argv: Sequence[str] | None) -> None:
     """Names the garments on your own photographs."""
     network = ClothesNet(RECIPE)
-    classify_own(__file__, options, argv, network, "FashionMNIST", read_garment, report.NAMES,
+    classify_own(__file__, options, argv, network, "FashionMNIST", read_garment, CLOTHES,
                  document=3)  # fmt: skip
 
 

@@ -11,10 +11,10 @@ import statistics
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torchvision.datasets import FashionMNIST
 
 from common.bounds import above, at_least, at_most, below, exactly
 from common.claims import Claim
+from common.data import CLOTHES
 from common.figures import image_grid
 from common.labels import drawable
 from common.metrics import confusion_matrix
@@ -30,11 +30,10 @@ from reports.classification import (
 )
 from reports.own_images import predict_command
 
-NAMES = FashionMNIST.classes
 CLASSES_SHOWN = 50
 Pairs = Sequence[tuple[int, int, int]]  # of classes: (how often confused, class, class)
 PULLOVER, COAT, SANDAL, SNEAKER, BAG = (
-    NAMES.index(name) for name in ("Pullover", "Coat", "Sandal", "Sneaker", "Bag")
+    CLOTHES.index(name) for name in ("Pullover", "Coat", "Sandal", "Sneaker", "Bag")
 )
 
 # The options of the document's run, and of the runs that test its proposals.

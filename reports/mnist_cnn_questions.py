@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchvision.transforms import Compose, Normalize, ToTensor
 
 from common.bounds import above, at_most, exactly
 from common.claims import Claim
@@ -83,6 +82,9 @@ def try_out(run: Run, make_network: Callable[[], nn.Module], batches: Iterable[B
 
 def normalising(run: Run) -> None:
     """Prints what ToTensor and Normalize make of a pixel, and which images Normalize refuses."""
+    # Here, not above: importing torchvision takes as long as importing torch.
+    from torchvision.transforms import Compose, Normalize, ToTensor
+
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)  # H×W×C
     image = Image.fromarray(levels)  # each grey level once, in three channels
     means, deviations = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)

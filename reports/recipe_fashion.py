@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from torchvision.datasets import FashionMNIST
 
 from common.claims import Target
-from common.data import LabelledImages
+from common.data import CLOTHES, LabelledImages
 from common.metrics import confusion_matrix
 from common.runs import Run
 from reports import recipes
@@ -19,8 +18,6 @@ from reports.recipes import validated as validated
 
 if TYPE_CHECKING:
     from recipes.fashion import Recipe
-
-NAMES = FashionMNIST.classes
 
 
 def claims(run: Run, recipe: Recipe) -> list[Target]:
@@ -48,6 +45,6 @@ def tested(
 
     `logits` (N×10) are those of each seed for the test images; `network` is one of theirs.
     """
-    counts = confusion_matrix(test.labels, logits[0].argmax(1), len(NAMES))
-    confusion_figure(counts, NAMES, run.file("confusion_matrix.png"))
-    return recipes.tested(run, runs, network, test, logits, NAMES)
+    counts = confusion_matrix(test.labels, logits[0].argmax(1), len(CLOTHES))
+    confusion_figure(counts, CLOTHES, run.file("confusion_matrix.png"))
+    return recipes.tested(run, runs, network, test, logits, CLOTHES)

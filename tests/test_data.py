@@ -7,6 +7,8 @@ import gzip
 import hashlib
 import http.server
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +20,9 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import MNIST, FashionMNIST
 from torchvision.transforms.functional import to_tensor
 
+from common.archives import CHECKSUMS
 from common.cli import PROJECT
-from common.data import InMemoryDataset, load_images, make_loader
+from common.data import CLOTHES, InMemoryDataset, load_images, make_loader
 from common.errors import RunError, UsageError
 
 RAW = PROJECT / "data" / "MNIST" / "raw"
@@ -82,6 +85,23 @@ def test_the_data_are_torchvision_s(name: str, tmp_path: Path) -> None:
         assert images.dtype == torch.uint8
         assert torch.equal(images[:, 0], expected.data)
         assert torch.equal(labels, expected.targets)
+
+
+@pytest.mark.parametrize("source", [MNIST, FashionMNIST])
+def test_checksums_are_torchvision_s(source: type[MNIST]) -> None:
+    assert CHECKSUMS[source.__name__] == dict(source.resources)
+
+
+def test_classes_are_torchvision_s() -> None:
+    assert list(CLOTHES) == FashionMNIST.classes
+
+
+def test_scripts_start_without_torchvision() -> None:
+    """It takes as long to import as torch; only document 4's chapter shows it from the start."""
+    scripts = [path.stem for path in PROJECT.glob("*.py") if path.stem != "mnist_mlp"]
+    recipes = [f"recipes.{path.stem}" for path in (PROJECT / "recipes").glob("[a-z]*.py")]
+    code = f"import sys, {', '.join(scripts + recipes)}; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 0
 
 
 def test_checksums_in_the_readme_are_those_of_the_files() -> None:

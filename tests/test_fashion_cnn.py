@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from common.claims import judge
 from common.cli import PROJECT
-from common.data import LabelledImages, load_images
+from common.data import CLOTHES, LabelledImages, load_images
 from common.garments import read_garment
 from common.layers import count_parameters, count_views, measured_sides
 from fashion_cnn import (
@@ -32,7 +32,7 @@ from fashion_cnn import (
     sides_by_formula,
 )
 from reports.classification import confused_pairs
-from reports.fashion_cnn import CLAIMS, NAMES, place, ratio_to_mean
+from reports.fashion_cnn import CLAIMS, place, ratio_to_mean
 from reports.fashion_cnn_compare import comparison, epochs_to_reach
 from reports.fashion_cnn_layers import edge_mean, mosaic, padding
 from tests.conftest import Call, make_run, numbers, read_summary
@@ -279,7 +279,7 @@ def test_your_own_photographs(
         expected = model(seen).argmax(1).tolist()
     found = numbers(tmp_path / "run")
     assert [found["prediction_1"], found["prediction_2"]] == expected
-    assert NAMES[expected[0]] in words
+    assert CLOTHES[expected[0]] in words
     assert (tmp_path / "run" / "seen.png").exists()
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 import fashion_cnn
 from common.augment import random_flip
 from common.cli import PROJECT
-from common.data import LabelledImages, load_images
+from common.data import CLOTHES, LabelledImages, load_images
 from common.layers import count_parameters
 from common.own_images import ClassImages
 from common.rows import Row, read_rows
@@ -57,7 +57,7 @@ def test_the_ladder_s_foot_is_the_document_s_network_and_training(
     network = train(ours, replace(Recipe(), epochs=1), clothes.first(300))
     theirs = make_run(tmp_path / "theirs", seed=3)
     theirs.options.__dict__ |= {"lr": 0.1, "batch_size": 100, "shuffle": False}
-    shown = ClassImages(clothes.first(300), clothes.first(10), fashion_cnn.report.NAMES)
+    shown = ClassImages(clothes.first(300), clothes.first(10), CLOTHES)
     experiment = fashion_cnn.Experiment()
     document = fashion_cnn.train(theirs, theirs.options, experiment, shown, epochs=1)
     assert ours.history[0]["train_loss"] == theirs.history[0]["train_loss"]

@@ -233,7 +233,7 @@ def test_a_start_that_fails_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data" / "MNIST").mkdir(parents=True)
-    monkeypatch.setattr("common.data._try_download", lambda *_: None)
+    monkeypatch.setattr("common.archives._try_download", lambda *_: None)
     options = ("--data-dir", "data", *(("--out-dir", "a/b") if given else ()))
     code, _, err = call(mnist_cnn.main, *options)
     assert code == 1
