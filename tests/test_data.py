@@ -7,8 +7,6 @@ import gzip
 import hashlib
 import http.server
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -94,14 +92,6 @@ def test_checksums_are_torchvision_s(source: type[MNIST]) -> None:
 
 def test_classes_are_torchvision_s() -> None:
     assert list(CLOTHES) == FashionMNIST.classes
-
-
-def test_scripts_start_without_torchvision() -> None:
-    """It takes as long to import as torch; only document 4's chapter shows it from the start."""
-    scripts = [path.stem for path in PROJECT.glob("*.py") if path.stem != "mnist_mlp"]
-    recipes = [f"recipes.{path.stem}" for path in (PROJECT / "recipes").glob("[a-z]*.py")]
-    code = f"import sys, {', '.join(scripts + recipes)}; sys.exit('torchvision' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 0
 
 
 def test_checksums_in_the_readme_are_those_of_the_files() -> None:

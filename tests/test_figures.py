@@ -110,15 +110,17 @@ IMPORTS = """
 import sys
 import fmnist_hyperparams
 print([name for name in ("matplotlib", "skimage") if name in sys.modules])
-import common.figures, reports.classification, fashion_cnn
-print([name for name in ("matplotlib.pyplot",) if name in sys.modules])
+import line_regression, gradient_demo, mnist_cnn, rnn_demo, fashion_cnn
+import recipes.lines, recipes.digits_mlp, recipes.digits_cnn, recipes.sprint, recipes.weather
+print([name for name in ("matplotlib.pyplot", "torchvision") if name in sys.modules])
 """
 
 
 def test_what_imports_bring_along() -> None:
     """A worker process, which imports document 5's chapter, gets nothing that draws.
 
-    And a notebook's figures are left alone: no import brings pyplot, which chooses a backend.
+    A notebook's figures are left alone: no import brings pyplot, which chooses a backend. And no
+    script but document 4's waits for torchvision, which takes as long to import as torch.
     """
     command = [sys.executable, "-c", IMPORTS]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
