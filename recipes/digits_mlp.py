@@ -49,7 +49,7 @@ from reports.ladder import ladder as show_ladder
 
 MEAN, DEVIATION = 0.1307, 0.3081  # of the pixels of the training images, 0..1
 
-# 1. The recipe: the values here are document 4's; a step changes some and keeps those above it
+# 1. The recipe: the values here are document 4's; each step changes some of them
 
 @dataclass(frozen=True)
 class Recipe:
@@ -64,15 +64,15 @@ class Recipe:
     one_cycle: bool = False  # the learning rate rises from near 0 and falls to almost 0
     warm_up: float = 0.2  # the share of the updates in which it rises
     weight_decay: float = 0.0  # each update shrinks each weight by lr × this share of it
-    label_smoothing: float = 0.0  # this share of a label is spread evenly over all digits
+    label_smoothing: float = 0.0  # the share of the target probability that all digits get evenly
     moved: int = 0  # pixels by which an image is moved at most
     degrees: float = 0.0  # by which it is turned at most
     scale: float = 0.0  # the share by which it is enlarged or reduced at most
     shear: float = 0.0  # degrees by which it is slanted at most
     bend: float = 0.0  # pixels by which its parts are displaced, as if on rubber
     smooth: float = 4.0  # pixels: the higher, the larger the parts that move together
-    averaging: float = 0.0  # the share of the running mean that each update keeps; 0: no mean
-    five_looks: bool = False  # at the image and at four moved copies, when it is classified
+    averaging: float = 0.0  # answer with a running mean of the weights; an update keeps this share
+    five_looks: bool = False  # classify by the mean scores of an image and of four moved copies
     bfloat16: bool = False  # 16-bit floats where the hardware has them
 
 
@@ -157,7 +157,7 @@ def train(
     """
     seed_everything(run.seed)
     network = DigitsNet(recipe).to(run.device)
-    # A copy whose weights go a little way towards the network's at each update: a running mean.
+    # Its `module` is a copy whose weights follow the network's: their running mean.
     mean_network = running_mean(network, recipe.averaging)
     answering = mean_network.module if recipe.averaging else network
     batches = training.batches(
@@ -193,13 +193,13 @@ def train(
 # 5. Choosing: the ladder, or one training that is watched
 
 def train_one(run: Run, recipe: Recipe) -> None:
-    """One training of the ladder, in a process of its own."""
+    """Trains without the images held out, and scores those after each epoch."""
     train(run, recipe, *parts("MNIST", run.options.data_dir, run.options.limit))
 
 
 def climb(run: Run) -> str:
-    """Trains with the steps up to each one, and with all but each; returns a closing sentence."""
-    parts("MNIST", run.options.data_dir, run.options.limit)  # missing files are named once
+    """Trains after each added step, then without each; returns a closing sentence."""
+    parts("MNIST", run.options.data_dir, run.options.limit)  # one error if files are missing
     trainings = ladder.run_ladder(run, run.options, train_one, Recipe(), STEPS)
     return show_ladder(run, trainings)
 
@@ -257,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_data_flag(parser)
     options = ladder.parse_recipe(parser, argv, RECIPE)
     check_has_pairs(RECIPE.batch_norm, options.batch_size, options.limit)
-    if ladder.helps_rank_0(options, train_one):
+    if ladder.helps_rank_0(options, train_one):  # torchrun's other processes: they are done
         return
     if options.predict:
         look_at(options, argv)

@@ -40,7 +40,7 @@ from recipes.training import one_cycle, running_mean, save_weights
 from reports import recipe_fashion as report
 from reports.ladder import ladder as show_ladder
 
-# 1. The recipe: the values here are document 3's; a step changes some and keeps those above it
+# 1. The recipe: the values here are document 3's; each step changes some of them
 
 @dataclass(frozen=True)
 class Recipe:
@@ -50,23 +50,23 @@ class Recipe:
     batch_size: int = 100
     shuffle: bool = False  # another order of the images in each epoch
     normalised: bool = False  # pixels with mean 0 and standard deviation 1
-    pixels: tuple[float, float] = (0.286, 0.353)  # their mean and standard deviation, unscaled
-    cells: bool = False  # the 4 pixels of a 2×2 cell become 4 channels of one place
+    pixels: tuple[float, float] = (0.286, 0.353)  # mean and deviation of all pixels, as floats 0..1
+    cells: bool = False  # for sprint.py: the 4 pixels of a 2×2 cell become 4 channels of one place
     kernel_size: int = 5
     channels: tuple[int, ...] = (16, 32)  # of the stages; each halves the side of the image
-    residual_blocks: tuple[int, ...] = (0, 0)  # of two convolutions each, at the stages' ends
+    residual_blocks: tuple[int, ...] = (0, 0)  # how many end each stage, of two convolutions each
     batch_norm: bool = False
     lr: float = 0.1  # with one cycle its maximum
     one_cycle: bool = False  # the learning rate rises from near 0 and falls to almost 0
     warm_up: float = 0.2  # the share of the updates in which it rises
-    momentum: float = 0.0  # this share of an update is added to the next (Nesterov's form)
+    momentum: float = 0.0  # this share of an update is added to the next
     weight_decay: float = 0.0  # this times each weight is added to its gradient
-    label_smoothing: float = 0.0  # this share of a label is spread evenly over all classes
+    label_smoothing: float = 0.0  # the share of the target probability that all classes get evenly
     crop: int = 0  # pixels by which an image is moved at most
     flips: bool = False
-    averaging: float = 0.0  # the share of the running mean that each update keeps; 0: no mean
-    mirrored_looks: bool = False  # at the image and its mirror image, when it is classified
-    moved_looks: bool = False  # at the image and at copies that are moved by one pixel
+    averaging: float = 0.0  # answer with a running mean of the weights; an update keeps this share
+    mirrored_looks: bool = False  # classify by the mean scores of an image and its mirror image
+    moved_looks: bool = False  # classify by the mean scores of it and of copies moved by a pixel
     bfloat16: bool = False  # 16-bit floats where the hardware has them
 
 
@@ -80,7 +80,7 @@ STEPS: ladder.Steps = {
     "larger batches": {"batch_size": 128},
     # Momentum of 0.9 makes updates about 10 times as large: so the rate must fall.
     "momentum": {"momentum": 0.9, "lr": 0.01},
-    "one cycle": {"one_cycle": True, "lr": 0.1},
+    "one cycle": {"one_cycle": True, "lr": 0.1},  # its maximum: it starts at 0.004, ends near 0
     "weight decay": {"weight_decay": 5e-4},
     "soft labels": {"label_smoothing": 0.1},
     "crops": {"crop": 1},
@@ -176,7 +176,7 @@ def train(
     """
     seed_everything(run.seed)
     network = ClothesNet(recipe).to(run.device).to(memory_format=torch.channels_last)
-    # A copy whose weights go a little way towards the network's at each update: a running mean.
+    # Its `module` is a copy whose weights follow the network's: their running mean.
     mean_network = running_mean(network, recipe.averaging)
     answering = mean_network.module if recipe.averaging else network
     batches = training.batches(recipe.batch_size, shuffle=recipe.shuffle, seed=run.seed,
@@ -211,13 +211,13 @@ def train(
 # 5. Choosing: the ladder, or one training that is watched
 
 def train_one(run: Run, recipe: Recipe) -> None:
-    """One training of the ladder, in a process of its own."""
+    """Trains without the images held out, and scores those after each epoch."""
     train(run, recipe, *parts("FashionMNIST", run.options.data_dir, run.options.limit))
 
 
 def climb(run: Run) -> str:
-    """Trains with the steps up to each one, and with all but each; returns a closing sentence."""
-    parts("FashionMNIST", run.options.data_dir, run.options.limit)  # missing files are named once
+    """Trains after each added step, then without each; returns a closing sentence."""
+    parts("FashionMNIST", run.options.data_dir, run.options.limit)  # one error if files are missing
     trainings = ladder.run_ladder(run, run.options, train_one, Recipe(), STEPS)
     return show_ladder(run, trainings)
 
@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ladder.add_predict_flags(parser, "fashion", "what are these? Photographs of one garment each")
     add_data_flag(parser)
     options = ladder.parse_recipe(parser, argv, RECIPE)
-    if ladder.helps_rank_0(options, train_one):
+    if ladder.helps_rank_0(options, train_one):  # torchrun's other processes: they are done
         return
     if options.predict:
         look_at(options, argv)

@@ -156,9 +156,9 @@ def _shortened(
 
 
 def helps_rank_0(options: argparse.Namespace, train_one: Callable[[Run, Any], object]) -> bool:
-    """Under torchrun all processes but the first train what the first gives them; returns True.
+    """Under torchrun (several processes) all but the first help: True when they are done.
 
-    False for the first, and without torchrun.
+    They train what the first gives them. False in the first, and without torchrun.
     """
     if rank() == 0:
         return False

@@ -17,7 +17,7 @@ from skimage.filters import threshold_otsu
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from common.data import InMemoryDataset
+from common.data import InMemoryDataset, to_unit_range
 from common.device import can_fuse, seed_everything
 from common.runs import Run
 from common.training import predict, train_one_epoch
@@ -27,9 +27,9 @@ from reports.line_regression_scores import outermost_pixels
 SIZE = 128  # side of a picture, pixels
 HELD_OUT, TEST = 2_000, 10_000  # lines to choose by, and to be scored at the end
 HELD_OUT_SEED, TEST_SEED, TRAINING_SEED = 0, 2, 3  # a run's seed is added to the last
-SHORTEST = 16.0  # pixels; a shorter one would be no longer than thick lines are wide, and blurred
+SHORTEST = 16.0  # pixels; a much shorter one, thick and blurred, would be a spot without ends
 THICKNESS = (1.0, 7.0)  # pixels
-BLUR = (0.4, 1.5)  # standard deviation, pixels; 0.4 is about what a pixel's own area does
+BLUR = (0.4, 1.5)  # standard deviation, pixels; a pixel's own area alone does 0.29
 OPACITY = (0.6, 1.0)  # how far the line's grey is on the way from the background to black or white
 GREY = (0.2, 0.8)  # of the background, 0 black to 1 white
 ONLY_LIGHT, ONLY_DARK = 0.35, 0.65  # on darker grey a line is light, on lighter grey it is dark
@@ -57,8 +57,8 @@ def describe(count: int, seed: int) -> Tensor:
     light = (grey < ONLY_LIGHT) | ((grey < ONLY_DARK) & (between(0, 1) < 0.5))
     # A dashed line begins and ends with a dash, or its ends could not be seen.
     dash, gap = between(*DASH), between(*DASH)
-    gaps = ((length - dash) / (dash + gap)).round().clamp(min=1)
-    stretch = length / (gaps * (dash + gap) + dash)
+    gaps = ((length - dash) / (dash + gap)).round().clamp(min=1)  # how many
+    stretch = length / (gaps * (dash + gap) + dash)  # so that dashes and gaps fill the line
     dashed = between(0, 1) < DASHED
     numbers = {
         "thickness": between(*THICKNESS), "blur": between(*BLUR), "opacity": between(*OPACITY),
@@ -115,8 +115,8 @@ def coverage(numbers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
     along = (x - numbers["x0"]) * dx + (y - numbers["y0"]) * dy  # 0 at one end, length at the other
     across = (y - numbers["y0"]) * dx - (x - numbers["x0"]) * dy
     dash, period = numbers["dash"], numbers["period"]
-    dashes = ((length - dash) / period).round()
-    nearest = ((along - dash / 2) / period).round().clamp(min=torch.zeros(1), max=dashes)
+    last = ((length - dash) / period).round()  # the last dash's number, from 0; 0 if not dashed
+    nearest = ((along - dash / 2) / period).round().clamp(min=torch.zeros(1), max=last)
     along = along - nearest * period - dash / 2
     blur = numbers["blur"]
     return blurred_box(along, dash / 2, blur) * blurred_box(across, numbers["thickness"] / 2, blur)
@@ -164,12 +164,7 @@ def saved_pictures(descriptions: Tensor, seed: int) -> InMemoryDataset:
     """A data set of pictures that stay as they are; `seed` draws their noise."""
     generator = torch.Generator().manual_seed(seed)
     parts = [(255 * draw(part, generator)).round().byte() for part in descriptions.split(100)]
-    return InMemoryDataset(torch.cat(parts), descriptions[:, :4], transform=to_floats)
-
-
-def to_floats(pictures: Tensor) -> Tensor:
-    """Bytes 0..255 → floats 0..1."""
-    return pictures.float() / 255
+    return InMemoryDataset(torch.cat(parts), descriptions[:, :4], transform=to_unit_range)
 
 
 # Answers, and how good they are
@@ -178,9 +173,9 @@ def to_floats(pictures: Tensor) -> Tensor:
 def read_out(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The ends (N×4, pixels) of scores N×1×H×W, how sure they are, and their rival (N, 0..1).
 
-    An end is the mean place of the 7×7 pixels around a maximum, weighted by their shares; the
-    second maximum is more than 6 pixels away. Sure is the share of all that these windows hold.
-    The rival is the third maximum's share ÷ the first's: of two lines, the other one's end.
+    An end is the mean place of a maximum's 7×7 pixels, weighted by their shares of 1 (the softmax
+    of the scores); the second maximum is over 6 pixels away. Sure: what both windows hold of 1.
+    Rival: the highest share elsewhere ÷ the first maximum's; near 1 where there is a second line.
     """
     scores = scores[:, 0]  # N×H×W
     height, width = scores.shape[1:]
@@ -229,9 +224,10 @@ def train_on_clean_lines(run: Run) -> nn.Module:
 
 
 def as_clean(pictures: Tensor) -> Tensor:
-    """Pictures (bytes, N×1×S×S) as clean ones: 1 on the smaller side of Otsu's threshold, else 0.
+    """Pictures (bytes, N×1×S×S) as clean ones: the line 1, all else 0.
 
-    Whether the line is light or dark nobody says; so it is the side with fewer pixels.
+    Otsu's threshold is the grey that best parts the pixels in two groups. Nobody says which of them
+    is the line; so it is the one with fewer pixels.
     """
     masks = []
     for picture in pictures[:, 0].numpy():
@@ -246,7 +242,7 @@ def other_answers(run: Run, lines: InMemoryDataset) -> dict[str, list[Tensor]]:
     clean ones, and by the rule of the outermost white pixels."""
     network, masks = train_on_clean_lines(run), as_clean(lines.inputs)
     found = {}
-    for name, pictures in (("89 parameters", to_floats(lines.inputs)),
+    for name, pictures in (("89 parameters", to_unit_range(lines.inputs)),
                            ("89 parameters, Otsu", masks.float())):  # fmt: skip
         ends = []
         for part in pictures.split(100):

@@ -58,7 +58,7 @@ class Race:
     dataset: str
     goal: float  # a fraction
     within: float  # seconds, our target
-    stretch: float | None
+    stretch: float | None  # seconds that we hope for
     epochs: int
     steps: ladder.Steps  # from document 3's network, trained for as many epochs
 
@@ -76,7 +76,7 @@ TRAINING: ladder.Steps = {
     "batch norm": {"batch_norm": True},
     # Momentum of 0.9 makes updates about 10 times as large: so the rate must fall.
     "momentum": {"momentum": 0.9, "lr": 0.01},
-    "one cycle": {"one_cycle": True, "lr": 0.1},
+    "one cycle": {"one_cycle": True, "lr": 0.1},  # its maximum: it starts at 0.004, ends near 0
     "soft labels": {"label_smoothing": 0.1},
     "bfloat16": {"bfloat16": True},
 }
@@ -118,14 +118,14 @@ RACES = {
 
 
 def train_one(run: Run, recipe: Recipe) -> None:
-    """One training of the chosen race, scored after each epoch on the images held out."""
+    """Trains for the chosen race without the images held out, and scores those each epoch."""
     dataset = RACES[run.options.race].dataset
     train(run, recipe, *parts(dataset, run.options.data_dir, run.options.limit))
 
 
 def climb(run: Run, race: Race) -> str:
     """Trains the race's recipe after each step, and without each; returns the closing sentence."""
-    parts(race.dataset, run.options.data_dir, run.options.limit)  # what is missing is said once
+    parts(race.dataset, run.options.data_dir, run.options.limit)  # one error if files are missing
     trainings = ladder.run_ladder(run, run.options, train_one, race.foot, race.steps)
     return show_ladder(run, trainings)
 
@@ -191,7 +191,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 @guarded
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
-    if ladder.helps_rank_0(options, train_one):
+    if ladder.helps_rank_0(options, train_one):  # torchrun's other processes: they are done
         return
     races = {name: race for name, race in RACES.items() if options.race in (None, name)}
     with start_run(__file__, options, argv) as run:

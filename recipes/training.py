@@ -19,14 +19,15 @@ HELD_OUT = 6  # one training image in six is held out to choose by: 10,000 of 60
 SPLIT_SEED = 0  # the same images are held out whatever a run's seed
 Tensors = tuple[Tensor, ...] | list[Tensor]
 WEIGHTS = "model.safetensors"
-SHIPPED = Path(__file__).parent / "weights"  # of each recipe's stated run, the first seed's
+SHIPPED = Path(__file__).parent / "weights"  # each recipe's network of seed 0, from its stated run
 
 
 def one_cycle(optimizer: Optimizer, steps: int, warm_up: float) -> OneCycleLR:
-    """Learning rates for all updates: up to the optimizer's in a share of them, then almost to 0.
+    """The learning rate of each update: up to the optimizer's, then down to almost 0.
 
-    Along cosines, from 1/25 of the optimizer's rate; call `step()` after each update. L. N. Smith,
-    N. Topin, "Super-Convergence", arXiv 1708.07120. `warm_up` is a fraction.
+    It begins with 1/25 of it and rises for the share `warm_up` (0..1) of all `steps`, both ways
+    along half a cosine wave; call `step()` after each update. L. N. Smith, N. Topin,
+    "Super-Convergence", arXiv 1708.07120.
     """
     steps = max(steps, 3)  # OneCycleLR divides by zero where the rise takes less than two steps
     lr = optimizer.param_groups[0]["lr"]
@@ -44,7 +45,7 @@ def running_mean(network: nn.Module, share: float) -> AveragedModel:
 
     def average(means: Tensors, weights: Tensors, steps: Tensor | int) -> None:
         kept = min(share, (1 + float(steps)) / (10 + float(steps)))
-        get_ema_multi_avg_fn(kept)(means, weights, steps)
+        get_ema_multi_avg_fn(kept)(means, weights, steps)  # kept · means + (1 − kept) · weights
 
     return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
@@ -55,9 +56,9 @@ def seconds_of_training(run: Run) -> float:
 
 
 def split(images: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
-    """Training images in two parts: to train on, and the last sixth of a seeded order to choose by.
+    """Training images in two parts: to train on, and a random sixth to choose by.
 
-    The order does not depend on a run's seed, so all networks of a ladder are scored on the same.
+    The sixth is the same whatever a run's seed, so all networks are scored on the same images.
     """
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
     held_out = len(images) // HELD_OUT
