@@ -34,7 +34,7 @@ DOCUMENT = "document"  # the ladder's foot: the document's network and training
 SHOWN = ("val_accuracy",)  # shown beside a training's progress bar
 IN_16_BITS = "bfloat16"  # the step that changes nothing where numbers have 32 bits
 NAMED = 3  # trainings that failed; of more only the number is said
-SEEDS = (0, 1, 2, 3, 4)  # of the ladder, and of the numbers that are stated
+SEEDS = (0, 1, 2, 3, 4)  # of the ladder, and of the numbers that are stated (sprint's: ten)
 
 
 class Trainable(Protocol):
