@@ -55,7 +55,6 @@ from reports import own_images
 from reports.mnist_mlp_widths import report_widths
 
 WEIGHTS, TEST_BATCH = "mnist.pth", 1000
-SPLITS = ("train", "test")
 
 
 # 1. The data: 60,000 training and 10,000 test images, 28×28 grey pixels, the digits 0 to 9
@@ -63,12 +62,14 @@ SPLITS = ("train", "test")
 def load_digits(options: Namespace) -> tuple[LabelledImages, LabelledImages, DataLoader[Any]]:
     """Training images, test images, and the batches of training images that the report shows."""
     if options.source == "tensor" or options.widths or options.explain:
-        training, test = (read_archive(split, options) for split in SPLITS)
+        training = read_archive("train", options)
+        test = read_archive("test", options)
         return training, test, training.batches(options.batch_size, shuffle=True, seed=options.seed)
     folder = options.data_dir / "MNIST" / "png"
-    splits = {split: load_images("MNIST", split, options.data_dir) for split in SPLITS}
-    export_image_folder(folder, splits)
-    training_files, test_files = (open_folder(folder / split, options.limit) for split in SPLITS)
+    splits = {split: load_images("MNIST", split, options.data_dir) for split in ("train", "test")}
+    export_image_folder(folder, splits)  # in the first run a file for each image
+    training_files = open_folder(folder / "train", options.limit)
+    test_files = open_folder(folder / "test", options.limit)
     order = torch.Generator().manual_seed(options.seed)
     # These batches read the files again each time. `train` makes equal ones from memory: faster.
     shown_batches = DataLoader(training_files, options.batch_size, shuffle=True, generator=order)
