@@ -189,7 +189,10 @@ def test_images_are_varied_only_as_the_recipe_says(
     moved = chapter.varied(replace(foot, moved=2), images)
     by_hand = random_crop(images, 2, torch.Generator().manual_seed(1)).float() / 255
     assert torch.equal(moved, by_hand)
-    for changes in ({"degrees": 10.0}, {"scale": 0.1}, {"shear": 10.0}, {"bend": 1.0}):
+    distortions = [{"degrees": 10.0}, {"scale": 0.1}, {"shear": 10.0}]
+    if chapter is digits_mlp:
+        distortions.append({"bend": 1.0})
+    for changes in distortions:
         varied = chapter.varied(replace(foot, **changes), images)
         assert varied.shape == images.shape
         assert 0 <= varied.min() <= varied.max() <= 1
