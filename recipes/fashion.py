@@ -12,7 +12,8 @@ within 15 minutes on two cores.
 
 Measured on one core beside other trainings, seeds 0 to 4: 93.94 ± 0.08%, 0.56 points
 less than the target, after 817 to 875 seconds of training. Size and length were chosen
-on 10,000 training images held out; the steps wait for their ladder.
+on 10,000 training images held out; EXPERIMENTS.md has what each step gives in a shorter
+training.
 """
 
 from __future__ import annotations
