@@ -42,7 +42,7 @@ from common.runs import Run
 from common.start import start_run
 from common.training import accuracy_on
 from recipes import ladder
-from recipes.fashion import Recipe, train
+from recipes.fashion import INSTEAD, Recipe, train
 from recipes.images import SCORED_AT_ONCE, parts
 from recipes.training import seconds_of_training
 from reports import recipe_sprint as report
@@ -126,7 +126,9 @@ def train_one(run: Run, recipe: Recipe) -> None:
 def climb(run: Run, race: Race) -> str:
     """Trains the race's recipe after each step, and without each; returns the closing sentence."""
     parts(race.dataset, run.options.data_dir, run.options.limit)  # one error if files are missing
-    trainings = ladder.run_ladder(run, run.options, train_one, race.foot, race.steps)
+    trainings = ladder.run_ladder(
+        run, run.options, train_one, race.foot, race.steps, INSTEAD
+    )
     return show_ladder(run, trainings)
 
 

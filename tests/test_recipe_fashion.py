@@ -20,7 +20,7 @@ from common.own_images import ClassImages
 from common.rows import Row, read_rows
 from common.runs import Run
 from recipes import fashion
-from recipes.fashion import RECIPE, STEPS, ClothesNet, Recipe, main, train, varied
+from recipes.fashion import INSTEAD, RECIPE, STEPS, ClothesNet, Recipe, main, train, varied
 from recipes.ladder import Steps, climb, without_each
 from recipes.sprint import RACES
 from recipes.training import load_weights, save_weights
@@ -41,8 +41,10 @@ def clothes() -> LabelledImages:
 def test_every_step_changes_something() -> None:
     assert list(climb(Recipe(), STEPS).values())[-1] == RECIPE
     assert len(set(climb(Recipe(), STEPS).values())) == len(STEPS) + 1
-    for recipe in without_each(Recipe(), STEPS).values():
+    lacking = without_each(Recipe(), STEPS, INSTEAD)
+    for recipe in lacking.values():
         ClothesNet(recipe)
+    assert not lacking["without flips"].mirrored_looks, "it has never seen a mirror image"
 
 
 def test_the_recipe_has_a_million_parameters_at_most() -> None:
@@ -300,7 +302,7 @@ def test_the_ladder_trains_each_step_and_without_each(
     def stand_in(
         run: Run, options: object, train_one: Callable[..., None], base: Recipe, *steps: Steps
     ) -> dict[str, dict[int, Sequence[Row]]]:
-        assert (train_one, base, *steps) == (fashion.train_one, Recipe(), STEPS)
+        assert (train_one, base, *steps) == (fashion.train_one, Recipe(), STEPS, INSTEAD)
         row = {"epoch": 1, "seconds": 2.0, "val_accuracy": 0.9}
         return {name: {0: [row]} for name in climb(base, steps[0]) | without_each(base, *steps)}
 

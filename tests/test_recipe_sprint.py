@@ -13,7 +13,7 @@ from common.claims import judge
 from common.data import LabelledImages, load_images
 from common.rows import read_rows
 from recipes import sprint
-from recipes.fashion import ClothesNet, Recipe
+from recipes.fashion import INSTEAD, ClothesNet, Recipe
 from recipes.ladder import climb, without_each
 from recipes.sprint import RACES, main
 from reports.recipe_sprint import claims, raced
@@ -23,8 +23,9 @@ from tests.conftest import Call, make_run, read_summary
 @pytest.mark.parametrize("race", RACES.values(), ids=RACES)
 def test_every_step_of_a_race_changes_something(race: sprint.Race) -> None:
     assert len(set(climb(race.foot, race.steps).values())) == len(race.steps) + 1
-    for recipe in without_each(race.foot, race.steps).values():
+    for name, recipe in without_each(race.foot, race.steps, INSTEAD).items():
         ClothesNet(recipe)
+        assert recipe.flips or not recipe.mirrored_looks, name
     assert race.foot == replace(Recipe(), epochs=race.epochs), "the document's, for as long"
     assert race.recipe.epochs == race.epochs
 
