@@ -116,8 +116,8 @@ class Run:
     def finish(self, document: int, claims: Sequence[Claim], ending: str) -> None:
         """Judges the claims and writes `summary.json`, which marks the run as finished.
 
-        Its `seconds` are those since the run was started or, at last, resumed. Prints the claims
-        and then the ending, in which the learner finds what the run was for.
+        Its `seconds` are those since the run was started, or last resumed. Prints the claims and
+        then the ending, in which the learner finds what the run was for.
         """
         verdicts = judge(claims, self.metrics, vars(self.options))
         summary = {

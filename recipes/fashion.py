@@ -60,7 +60,7 @@ class Recipe:
     lr: float = 0.1  # with one cycle its maximum
     one_cycle: bool = False  # the learning rate rises from near 0 and falls to almost 0
     warm_up: float = 0.2  # the share of the updates in which it rises
-    momentum: float = 0.0  # this share of an update is added to the next
+    momentum: float = 0.0  # this share of an update is added to the next (Nesterov: looks ahead)
     weight_decay: float = 0.0  # this times each weight is added to its gradient
     label_smoothing: float = 0.0  # the share of the target probability that all classes get evenly
     crop: int = 0  # pixels by which an image is moved at most
