@@ -37,13 +37,13 @@ from common.checkpoint import load_weights, newest_weights
 from common.cli import add_data_flag, add_shared_flags, guarded, make_parser, whole_numbers
 from common.data import LabelledImages, load_images, to_unit_range
 from common.device import autocast, can_fuse, seed_everything
+from common.digits import read_digits
 from common.errors import UsageError
 from common.familiar import warnings_for
 from common.given_files import as_batches, read_each
 from common.image_folder import check_images, decode_images, export_image_folder
 from common.metrics import accuracy
 from common.parser import check_predict, study_seeds
-from common.pictures import read_digits
 from common.rows import Row
 from common.runs import Run
 from common.start import start_run

@@ -1,4 +1,4 @@
-"""Images changed at random, a whole batch at once: moved, mirrored, partly erased, distorted.
+"""Images changed at random, a whole batch at once: moved, mirrored, distorted.
 
 Each image of a batch is changed in its own way. A function `random_…` draws how, from a generator
 on the CPU, and another function does it. Images are B×C×H×W of any type, uint8 0..255 or floats;
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
-# Moved, mirrored, partly erased
+# Moved, mirrored
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:

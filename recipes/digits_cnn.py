@@ -33,7 +33,7 @@ from common.augment import random_crop, random_distortion
 from common.cli import add_data_flag, guarded, make_parser
 from common.data import LabelledImages, load_images, to_unit_range
 from common.device import can_fuse, seed_everything
-from common.pictures import read_digits
+from common.digits import read_digits
 from common.runs import Run
 from common.start import start_run
 from common.training import predict, train_one_epoch

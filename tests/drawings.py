@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from common.pictures import digits_in
+from common.digits import digits_in
 
 Grey = npt.NDArray[np.float64]
 Points = list[tuple[float, float]]

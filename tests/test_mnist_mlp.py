@@ -21,8 +21,8 @@ from torch import nn
 import mnist_mlp
 from common.cli import PROJECT
 from common.data import LabelledImages, load_images
+from common.digits import digits_in, read_digits
 from common.metrics import accuracy
-from common.pictures import digits_in, read_digits
 from common.rows import Row
 from common.training import predict, train_one_epoch
 from mnist_mlp import Network, decode, load_digits, load_network, main, open_folder, train

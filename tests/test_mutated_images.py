@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from common.digits import read_digits
 from common.errors import UsageError
 from common.garments import read_garment
 from common.image_files import OwnImage, read_image
 from common.own_images import read_own
-from common.pictures import read_digits
 from tests.conftest import peak_memory
 from tests.drawings import pen_digit
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from common.cli import PROJECT
 from common.data import load_images
+from common.digits import digits_in, read_digits
 from common.errors import UsageError
 from common.image_files import LARGEST, read_image
-from common.pictures import digits_in, read_digits
 from tests.conftest import peak_memory
 from tests.drawings import (
     as_mnist_digit,
