@@ -79,7 +79,7 @@ STEPS: ladder.Steps = {
     "longer": {"epochs": 12},
     "batch norm": {"batch_norm": True},
     "deeper, wider": {
-        "kernel_size": 3, "padded": True, "channels": (16, 32, 64), "residual_blocks": (0, 1, 1),
+        "kernel_size": 3, "padded": True, "channels": (24, 48, 96), "residual_blocks": (0, 1, 1),
     },
     "bfloat16": {"bfloat16": True},
     "larger batches": {"batch_size": 128},
