@@ -102,10 +102,11 @@ RACES = {
         "mean weights": {"averaging": 0.99},
         "moved looks": {"moved_looks": True},
     }),
-    "clothes-92.0": Race("FashionMNIST", 0.92, within=45, stretch=30, epochs=6, steps={
+    "clothes-92.0": Race("FashionMNIST", 0.92, within=45, stretch=30, epochs=4, steps={
         "third stage": {
             "kernel_size": 3, "channels": (8, 32, 64), "residual_blocks": (0, 0, 0),
         },
+        "residual block": {"residual_blocks": (0, 0, 1)},
         "normalised": {"normalised": True},
         **TRAINING,
         **LONGER,
