@@ -13,9 +13,9 @@ from common.claims import judge
 from common.data import LabelledImages, load_images
 from common.rows import read_rows
 from recipes import sprint
-from recipes.fashion import INSTEAD, ClothesNet, Recipe
+from recipes.fashion import ClothesNet, Recipe
 from recipes.ladder import climb, without_each
-from recipes.sprint import RACES, main
+from recipes.sprint import INSTEAD, RACES, main
 from reports.recipe_sprint import claims, raced
 from tests.conftest import Call, make_run, read_summary
 
