@@ -1,12 +1,11 @@
 """Imported first by every script: what has to be settled before torch is loaded, for seconds.
 
 Ctrl-C is one line from the first moment on, and so is being asked to stop (SIGTERM). Torch's
-threads share a busy machine, and its memory is kept from one batch to the next.
+threads share a busy machine.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -24,12 +23,6 @@ from common.errors import Terminated
 # default is ten times as often). Beside other work an epoch of a small network otherwise takes
 # twenty times as long: each thread waits for one that cannot run, because of those that wait.
 SPINS = "30000"
-# Settings of glibc's `mallopt`, by their numbers in its malloc.h, and what they are set to.
-MEMORY = {
-    -3: 32 << 20,  # M_MMAP_THRESHOLD, bytes: larger pieces are given back when they are freed
-    -1: 1 << 30,  # M_TRIM_THRESHOLD, bytes: so much freed memory is kept
-    -8: 1,  # M_ARENA_MAX: all threads use the same memory
-}
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -73,24 +66,6 @@ def share_processors() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
-def keep_memory() -> None:
-    """Keeps freed memory for the next batch (on Linux with glibc), unless the user's environment
-    says how memory is used.
-
-    glibc gives megabytes that are freed back to the system. The next batch needs as much, and the
-    system fills it with zeros first: a fifth of the time of training a small CNN.
-    """
-    chosen = "GLIBC_TUNABLES" in os.environ or any(
-        name.startswith("MALLOC_") for name in os.environ
-    )
-    if sys.platform != "linux" or chosen:
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
-    if mallopt is not None:
-        for setting, value in MEMORY.items():
-            mallopt(setting, value)
-
-
 def _end_with(torchrun: int) -> None:
     """Ends this process as soon as torchrun, which started it, is gone, however that ended."""
     while os.getppid() == torchrun:
@@ -114,5 +89,4 @@ def prepare_process() -> None:
 
 
 share_processors()
-keep_memory()
 prepare_process()

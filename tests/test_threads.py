@@ -1,13 +1,11 @@
-"""How many threads compute, how they wait for each other, and whose memory they use."""
+"""How many threads compute, and how they wait for each other."""
 
 from __future__ import annotations
 
-from common.begin import PROJECT, SPINS, share_processors
+from common.begin import SPINS, share_processors
 import importlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,44 +39,6 @@ def test_threads_wait_a_shorter_time_unless_the_user_says_how(
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     share_processors()
     assert "GOMP_SPINCOUNT" not in os.environ
-
-
-# Trains a small CNN, then prints how many pages of memory the system handed out for each batch.
-PAGES = """
-import resource
-import torch
-from torch import nn
-
-model = nn.Sequential(
-    nn.Conv2d(1, 16, 3), nn.MaxPool2d(2), nn.ReLU(),
-    nn.Conv2d(16, 32, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 25, 1))
-images = torch.rand(128, 1, 28, 28)
-
-def pages(batches):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(batches):
-        model.zero_grad()
-        model(images).sum().backward()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / batches
-
-pages(10)
-print(pages(20))
-"""
-
-
-def pages_for_a_batch(environment: dict[str, str]) -> float:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    clean.pop("GLIBC_TUNABLES", None)
-    command = [sys.executable, "-c", f"import common.begin{PAGES}"]
-    return float(subprocess.check_output(command, text=True, env=clean | environment, cwd=PROJECT))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings")
-def test_memory_is_kept_from_batch_to_batch_unless_the_user_says_how() -> None:
-    usual = pages_for_a_batch({"MALLOC_ARENA_MAX": "8"})
-    if usual < 1000:
-        pytest.skip("this C library keeps freed memory anyway")
-    assert pages_for_a_batch({}) < usual / 10
 
 
 @pytest.mark.usefixtures("two_threads")
