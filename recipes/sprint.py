@@ -129,9 +129,7 @@ def train_one(run: Run, recipe: Recipe) -> None:
 def climb(run: Run, race: Race) -> str:
     """Trains the race's recipe after each step, and without each; returns the closing sentence."""
     parts(race.dataset, run.options.data_dir, run.options.limit)  # one error if files are missing
-    trainings = ladder.run_ladder(
-        run, run.options, train_one, race.foot, race.steps, INSTEAD
-    )
+    trainings = ladder.run_ladder(run, run.options, train_one, race.foot, race.steps, INSTEAD)
     return show_ladder(run, trainings)
 
 
