@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,20 +64,21 @@ def check_has_pairs(batch_norm: bool, *counts: int | None) -> None:
 
 def make_loader(
     dataset: InMemoryDataset, batch_size: int, *, shuffle: bool = False, seed: int = 0,
-    no_single: bool = False,
+    sampler: Iterable[int] | None = None, no_single: bool = False,
 ) -> DataLoader[Any]:  # fmt: skip
     """A loader of batches (inputs B×…, targets B×…); the last one may be smaller.
 
     The order comes from the loader's own generator, so that nothing else that draws random numbers
-    can change it. With `no_single` a last batch of one example is left out, as training with batch
-    normalisation needs it; UsageError where no other batch is left.
+    can change it; or from a `sampler`, which gives each epoch's indices. With `no_single` a last
+    batch of one example is left out, as training with batch normalisation needs it; UsageError
+    where no other batch is left.
     """
     check_has_pairs(no_single, batch_size, len(dataset))
     drop_last = no_single and len(dataset) % batch_size == 1
     generator = torch.Generator().manual_seed(seed)
     return DataLoader(
-        dataset, batch_size, shuffle=shuffle, generator=generator, drop_last=drop_last,
-        collate_fn=lambda batch: batch,  # it is one already
+        dataset, batch_size, shuffle=shuffle, sampler=sampler, generator=generator,
+        drop_last=drop_last, collate_fn=lambda batch: batch,  # it is one already
     )  # fmt: skip
 
 
@@ -106,7 +107,7 @@ class LabelledImages:
     ) -> DataLoader[Any]:
         """Batches for a network: images as floats (B×1×28×28) and labels (B).
 
-        `order` has the keywords of `make_loader`: `shuffle`, `seed`, `no_single`.
+        `order` has the keywords of `make_loader`: `shuffle`, `seed`, `sampler`, `no_single`.
         """
         dataset = InMemoryDataset(self.images, self.labels, transform)
         return make_loader(dataset, batch_size, **order)

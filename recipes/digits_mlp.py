@@ -203,14 +203,6 @@ def climb(run: Run) -> str:
     return show_ladder(run, trainings)
 
 
-def validate(run: Run, recipe: Recipe) -> str:
-    """Trains with each seed without the images held out, and scores those; a closing sentence."""
-    runs = list(ladder.each_seed(run, run.options, recipe))
-    for one in runs:
-        train_one(one, recipe)
-    return report.validated(run, runs)
-
-
 # 6. The recipe on all training images; at the very end the test images
 
 def train_and_test(run: Run, recipe: Recipe) -> str:
@@ -266,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.ladder:
             ending = climb(run)
         elif options.validate:
-            ending = validate(run, recipe)
+            ending = report.validated(run, ladder.train_each_seed(run, recipe, train_one))
         else:
             ending = train_and_test(run, recipe)
         run.finish(document=4, claims=report.claims("digits_mlp", run, RECIPE), ending=ending)

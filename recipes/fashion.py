@@ -23,9 +23,11 @@ import functools
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from common.augment import random_crop, random_flip
 from common.cli import add_data_flag, guarded, make_parser
@@ -37,7 +39,7 @@ from common.start import start_run
 from common.training import predict, train_one_epoch
 from recipes import ladder
 from recipes.images import SCORED_AT_ONCE, classify_own, moved_copies, parts, scores
-from recipes.training import one_cycle, running_mean, save_weights
+from recipes.training import SkipEasy, one_cycle, running_mean, save_weights
 from reports import recipe_fashion as report
 from reports.ladder import ladder as show_ladder
 
@@ -65,6 +67,8 @@ class Recipe:
     label_smoothing: float = 0.0  # the share of the target probability that all classes get evenly
     crop: int = 0  # pixels by which an image is moved at most
     flips: bool = False
+    easy: float = 0.0  # the share of the images, those of the lowest losses, that counts as easy
+    skipped: float = 0.0  # the share of the easy images that an epoch skips, by chance
     averaging: float = 0.0  # answer with a running mean of the weights; an update keeps this share
     mirrored_looks: bool = False  # classify by the mean scores of an image and its mirror image
     moved_looks: bool = False  # classify by the mean scores of it and of copies moved by a pixel
@@ -72,11 +76,11 @@ class Recipe:
 
 
 STEPS: ladder.Steps = {
-    "longer": {"epochs": 22},
+    "longer": {"epochs": 33},
     "shuffled": {"shuffle": True},
     "normalised": {"normalised": True},
     "batch norm": {"batch_norm": True},
-    "deeper": {"kernel_size": 3, "channels": (16, 32, 64), "residual_blocks": (0, 1, 1)},
+    "deeper": {"kernel_size": 3, "channels": (24, 48, 96), "residual_blocks": (0, 1, 1)},
     "bfloat16": {"bfloat16": True},
     "larger batches": {"batch_size": 128},
     # Momentum of 0.9 makes updates about 10 times as large: so the rate must fall.
@@ -86,12 +90,13 @@ STEPS: ladder.Steps = {
     "soft labels": {"label_smoothing": 0.1},
     "crops": {"crop": 1},
     "flips": {"flips": True},
+    "easy skipped": {"easy": 0.65, "skipped": 0.6},
     "mean weights": {"averaging": 0.998},
     "mirrored looks": {"mirrored_looks": True},
     "moved looks": {"moved_looks": True},
 }
-# Who was trained without mirror images is not asked about them.
-INSTEAD: ladder.Steps = {"flips": {"mirrored_looks": False}}
+# Who was trained without mirror images is not asked about them; skipping shuffles by itself.
+INSTEAD: ladder.Steps = {"flips": {"mirrored_looks": False}, "shuffled": {"skipped": 0.0}}
 RECIPE = ladder.everything(Recipe(), STEPS)
 
 # 2. The data: images with labels, and what training makes of the images of a batch
@@ -170,6 +175,20 @@ class Residual(nn.Module):
 
 # 4. Training
 
+def batches_and_loss(
+    run: Run, recipe: Recipe, training: LabelledImages
+) -> tuple[DataLoader[Any], nn.Module]:
+    """The batches of an epoch and the loss function; together they can skip easy images."""
+    transform = functools.partial(varied, recipe)
+    if recipe.skipped:
+        hard = SkipEasy(len(training), recipe.epochs, easy=recipe.easy, skipped=recipe.skipped,
+                        label_smoothing=recipe.label_smoothing).to(run.device)  # fmt: skip
+        return training.batches(recipe.batch_size, sampler=hard, transform=transform), hard
+    batches = training.batches(
+        recipe.batch_size, shuffle=recipe.shuffle, seed=run.seed, transform=transform)
+    return batches, nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+
+
 def train(
     run: Run, recipe: Recipe, training: LabelledImages, held_out: LabelledImages | None = None
 ) -> nn.Module:
@@ -182,15 +201,13 @@ def train(
     # Its `module` is a copy whose weights follow the network's: their running mean.
     mean_network = running_mean(network, recipe.averaging)
     answering = mean_network.module if recipe.averaging else network
-    batches = training.batches(recipe.batch_size, shuffle=recipe.shuffle, seed=run.seed,
-                               transform=functools.partial(varied, recipe))  # fmt: skip
+    batches, loss_function = batches_and_loss(run, recipe, training)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0,
         weight_decay=recipe.weight_decay, fused=can_fuse(run.device))  # fmt: skip
     schedule = None
     if recipe.one_cycle:
         schedule = one_cycle(optimizer, recipe.epochs * len(batches), recipe.warm_up)
-    loss_function = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     dtype = run.dtype if recipe.bfloat16 else torch.float32
 
     def after_step(logits: Tensor, loss: Tensor) -> None:
@@ -199,9 +216,8 @@ def train(
         if recipe.averaging:
             mean_network.update_parameters(network)
 
-    saved = nn.ModuleDict({"network": network})  # what a checkpoint needs to continue
-    if recipe.averaging:
-        saved["mean"] = mean_network
+    # What a checkpoint needs to continue.
+    saved = nn.ModuleDict({"network": network, "mean": mean_network, "loss": loss_function})
     for epoch in run.epochs(recipe.epochs, saved, optimizer, batches, scheduler=schedule):
         loss = train_one_epoch(network, epoch.batches, loss_function, optimizer, dtype=dtype,
                                after_step=after_step)  # fmt: skip
@@ -223,14 +239,6 @@ def climb(run: Run) -> str:
     parts("FashionMNIST", run.options.data_dir, run.options.limit)  # one error if files are missing
     trainings = ladder.run_ladder(run, run.options, train_one, Recipe(), STEPS, INSTEAD)
     return show_ladder(run, trainings)
-
-
-def validate(run: Run, recipe: Recipe) -> str:
-    """Trains with each seed without the images held out, and scores those; a closing sentence."""
-    runs = list(ladder.each_seed(run, run.options, recipe))
-    for one in runs:
-        train_one(one, recipe)
-    return report.validated(run, runs)
 
 
 # 6. The recipe on all training images; at the very end the test images
@@ -287,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.ladder:
             ending = climb(run)
         elif options.validate:
-            ending = validate(run, recipe)
+            ending = report.validated(run, ladder.train_each_seed(run, recipe, train_one))
         else:
             ending = train_and_test(run, recipe)
         run.finish(document=3, claims=report.claims(run, RECIPE), ending=ending)

@@ -195,6 +195,14 @@ def each_seed(run: Run, options: argparse.Namespace, recipe: Trainable) -> Itera
         yield run if alone else run.subrun(f"seed{seed}", asdict(recipe), seed)
 
 
+def train_each_seed(run: Run, recipe: Recipe, train_one: Callable[[Run, Any], object]) -> list[Run]:
+    """Trains with each seed by `train_one`, one after the other; returns their runs."""
+    runs = list(each_seed(run, run.options, recipe))
+    for one in runs:
+        train_one(one, recipe)
+    return runs
+
+
 # Options
 
 

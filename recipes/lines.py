@@ -224,14 +224,6 @@ def climb(run: Run) -> str:
     return show_ladder(run, trainings, label="lines with both ends within 2 px")
 
 
-def validate(run: Run, recipe: Recipe) -> str:
-    """Trains with each seed and scores the lines held out; a closing sentence."""
-    runs = list(ladder.each_seed(run, run.options, recipe))
-    for one in runs:
-        train_one(one, recipe)
-    return report.validated(run, runs)
-
-
 # 6. The recipe trained; at the very end the test lines
 
 def train_and_test(run: Run, recipe: Recipe) -> str:
@@ -290,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.ladder:
             ending = climb(run)
         elif options.validate:
-            ending = validate(run, recipe)
+            ending = report.validated(run, ladder.train_each_seed(run, recipe, train_one))
         else:
             ending = train_and_test(run, recipe)
         run.finish(document=1, claims=report.claims(run, RECIPE), ending=ending)

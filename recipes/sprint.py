@@ -133,14 +133,6 @@ def climb(run: Run, race: Race) -> str:
     return show_ladder(run, trainings)
 
 
-def validate(run: Run, race: Race) -> str:
-    """Trains without the images held out, and scores those; returns the closing sentence."""
-    runs = list(ladder.each_seed(run, run.options, race.recipe))
-    for one in runs:
-        train_one(one, race.recipe)
-    return report.validated(run, runs, race)
-
-
 # 3. The races: the clock runs in `train`; afterwards the test images
 
 
@@ -201,7 +193,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.ladder:
             ending = climb(run, RACES[options.race])
         elif options.validate:
-            ending = validate(run, RACES[options.race])
+            race = RACES[options.race]
+            runs = ladder.train_each_seed(run, race.recipe, train_one)
+            ending = report.validated(run, runs, race)
         else:
             ending = run_races(run, races)
         run.finish(document=3, claims=report.claims(run, RACES), ending=ending)

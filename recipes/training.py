@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -48,6 +51,67 @@ def running_mean(network: nn.Module, share: float) -> AveragedModel:
         get_ema_multi_avg_fn(kept)(means, weights, steps)  # kept · means + (1 − kept) · weights
 
     return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+
+
+class SkipEasy(nn.Module):
+    """Each epoch trains on all hard examples, and on some of the easy ones.
+
+    Easy are those whose loss was lowest when they were last trained on: the share `easy` (0..1) of
+    all. An epoch skips the share `skipped` (0..1) of these, by chance; the others count
+    1 / (1 − skipped) times, so that on average the gradient is that of all examples. Examples that
+    were never trained on count once. The last tenth of the epochs skips as many, but of all: so
+    batch norm ends with the statistics of all. After Z. Qin et al., "InfoBatch", arXiv 2303.04947;
+    there the easy ones are those with less than the mean loss, and the last epochs skip none.
+
+    It is the sampler of a loader, and the loss function (cross-entropy) for the loader's batches in
+    their order. A checkpoint keeps the losses and how many epochs were begun.
+    """
+
+    losses: Tensor  # N: each example's when it was last trained on; infinite before
+    begun: Tensor  # the number of epochs
+
+    def __init__(
+        self, examples: int, epochs: int, *, easy: float, skipped: float,
+        label_smoothing: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.easy, self.skipped = round(easy * examples), skipped
+        self.chosen_epochs = epochs - max(1, round(epochs / 10))
+        self.label_smoothing = label_smoothing
+        self.register_buffer("losses", torch.full((examples,), math.inf))
+        self.register_buffer("begun", torch.tensor(0))
+        self.order = torch.empty(0, dtype=torch.long)  # an epoch's examples
+        self.counts = torch.ones(examples)  # how much each example counts
+        self.trained = 0  # how many examples of this epoch were trained on
+
+    def __len__(self) -> int:
+        return max(1, len(self.losses) - round(self.skipped * self.easy))
+
+    def __iter__(self) -> Iterator[int]:
+        losses = self.losses.cpu()
+        order = torch.randperm(len(losses))
+        self.counts = torch.ones(len(losses))
+        if self.begun < self.chosen_epochs:
+            order = order[losses[order].argsort(descending=True)]  # the hard ones first
+            hard, easy = order.split([len(order) - self.easy, self.easy])
+            easy = easy[torch.randperm(self.easy)]
+            known = easy[losses[easy].isfinite()]
+            self.counts[known] = 1 / (1 - self.skipped)
+            order = torch.cat([hard, easy])
+        self.order = order[: len(self)][torch.randperm(len(self))]
+        self.begun += 1
+        self.trained = 0
+        return iter(self.order.tolist())
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of the next batch: logits B×C, labels B → the mean, by what each counts."""
+        batch = self.order[self.trained : self.trained + len(labels)].to(labels.device)
+        self.trained += len(labels)
+        losses = cross_entropy(logits, labels, reduction="none",
+                               label_smoothing=self.label_smoothing)  # fmt: skip
+        self.losses[batch] = losses.detach()
+        counts = self.counts.to(labels.device)[batch]
+        return (losses * counts).sum() / counts.sum()
 
 
 def seconds_of_training(run: Run) -> float:

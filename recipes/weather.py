@@ -198,14 +198,6 @@ def climb(run: Run) -> str:
     return report.climbed(run, trainings)
 
 
-def validate(run: Run, recipe: Recipe) -> str:
-    """Trains with each seed without the year held out, and scores it; a closing sentence."""
-    runs = [*ladder.each_seed(run, run.options, recipe)]
-    for one in runs:
-        train_one(one, recipe)
-    return report.validated(run, runs)
-
-
 # 6. The recipe on all three years; at the very end the test year
 
 def train_and_test(run: Run, recipe: Recipe) -> str:
@@ -284,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.ladder:
             ending = climb(run)
         elif options.validate:
-            ending = validate(run, recipe)
+            ending = report.validated(run, ladder.train_each_seed(run, recipe, train_one))
         else:
             ending = train_and_test(run, recipe)
         run.finish(document=2, claims=report.claims(run, RECIPE), ending=ending)

@@ -171,7 +171,7 @@ def test_the_learning_rate_rises_and_falls_and_the_weights_are_averaged(
         weights.append(optimizer.param_groups[0]["params"][0].detach().clone())
 
     monkeypatch.setattr(torch.optim.SGD, "step", note)
-    recipe = replace(SMALL, epochs=4, lr=0.2, warm_up=0.25)
+    recipe = replace(SMALL, epochs=4, lr=0.2, warm_up=0.25, skipped=0.0)
     network = train(make_run(tmp_path), recipe, clothes.first(150))
     assert len(rates) == 12
     assert rates.index(max(rates)) in (2, 3)
