@@ -69,9 +69,9 @@ def make_loader(
     """A loader of batches (inputs B×…, targets B×…); the last one may be smaller.
 
     The order comes from the loader's own generator, so that nothing else that draws random numbers
-    can change it; or from a `sampler`, which gives each epoch's indices. With `no_single` a last
-    batch of one example is left out, as training with batch normalisation needs it; UsageError
-    where no other batch is left.
+    can change it; or from a `sampler`, which gives each epoch's indices. With `no_single` (and no
+    sampler) a last batch of one example is left out, as training with batch normalisation needs it;
+    UsageError where no other batch is left.
     """
     check_has_pairs(no_single, batch_size, len(dataset))
     drop_last = no_single and len(dataset) % batch_size == 1

@@ -1,4 +1,4 @@
-"""What the trainings of all recipes share: what is held out, learning rates, means, weights."""
+"""What the recipes' trainings share: what is held out or skipped, learning rates, weights."""
 
 from __future__ import annotations
 
@@ -54,17 +54,20 @@ def running_mean(network: nn.Module, share: float) -> AveragedModel:
 
 
 class SkipEasy(nn.Module):
-    """Each epoch trains on all hard examples, and on some of the easy ones.
+    """Epochs that train on the hard examples, and on some of the easy ones.
 
-    Easy are those whose loss was lowest when they were last trained on: the share `easy` (0..1) of
-    all. An epoch skips the share `skipped` (0..1) of these, by chance; the others count
-    1 / (1 − skipped) times, so that on average the gradient is that of all examples. Examples that
-    were never trained on count once. The last tenth of the epochs skips as many, but of all: so
-    batch norm ends with the statistics of all. After Z. Qin et al., "InfoBatch", arXiv 2303.04947;
-    there the easy ones are those with less than the mean loss, and the last epochs skip none.
+    The share `easy` (0..1) of all examples is easy: those whose losses were lowest when they were
+    last trained on. An epoch skips the share `skipped` (below 1) of these, by chance; each one that
+    is kept counts for those skipped too, so that the mean gradient is nearly that of all examples.
+    New ones are taken for hard, as far as there is room, and count once; in the first epoch all are
+    new, and chance decides. The last tenth of the epochs, at least one, skips as many, drawn from
+    all: so batch norm ends with the statistics of all. After Z. Qin et al., "InfoBatch", arXiv
+    2303.04947; there an example is easy with less than the mean loss, and the last epochs skip
+    none.
 
-    It is the sampler of a loader, and the loss function (cross-entropy) for the loader's batches in
-    their order. A checkpoint keeps the losses and how many epochs were begun.
+    It is the sampler of a loader, where each pass begins an epoch, and the loss function
+    (cross-entropy) for the loader's batches in their order. A checkpoint keeps the losses and how
+    many epochs were begun.
     """
 
     losses: Tensor  # N: each example's when it was last trained on; infinite before
@@ -75,42 +78,42 @@ class SkipEasy(nn.Module):
         label_smoothing: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.easy, self.skipped = round(easy * examples), skipped
-        self.chosen_epochs = epochs - max(1, round(epochs / 10))
+        self.easy, self.skipped = round(easy * examples), round(skipped * round(easy * examples))
+        self.epochs_by_loss = epochs - max(1, round(epochs / 10))
         self.label_smoothing = label_smoothing
         self.register_buffer("losses", torch.full((examples,), math.inf))
         self.register_buffer("begun", torch.tensor(0))
-        self.order = torch.empty(0, dtype=torch.long)  # an epoch's examples
+        self.drawn = torch.empty(0, dtype=torch.long)  # an epoch's examples, in their order
         self.counts = torch.ones(examples)  # how much each example counts
-        self.trained = 0  # how many examples of this epoch were trained on
+        self.position = 0  # how many of an epoch's examples were trained on
 
     def __len__(self) -> int:
-        return max(1, len(self.losses) - round(self.skipped * self.easy))
+        return max(1, len(self.losses) - self.skipped)
 
     def __iter__(self) -> Iterator[int]:
         losses = self.losses.cpu()
         order = torch.randperm(len(losses))
         self.counts = torch.ones(len(losses))
-        if self.begun < self.chosen_epochs:
-            order = order[losses[order].argsort(descending=True)]  # the hard ones first
+        if self.begun < self.epochs_by_loss:
+            order = order[losses[order].argsort(descending=True)]
             hard, easy = order.split([len(order) - self.easy, self.easy])
-            easy = easy[torch.randperm(self.easy)]
+            easy = easy[torch.randperm(self.easy)]  # those that are skipped come last, by chance
             known = easy[losses[easy].isfinite()]
-            self.counts[known] = 1 / (1 - self.skipped)
+            self.counts[known] = self.easy / max(1, self.easy - self.skipped)
             order = torch.cat([hard, easy])
-        self.order = order[: len(self)][torch.randperm(len(self))]
+        self.drawn = order[: len(self)][torch.randperm(len(self))]
         self.begun += 1
-        self.trained = 0
-        return iter(self.order.tolist())
+        self.position = 0
+        return iter(self.drawn.tolist())
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of the next batch: logits B×C, labels B → the mean, by what each counts."""
-        batch = self.order[self.trained : self.trained + len(labels)].to(labels.device)
-        self.trained += len(labels)
+        batch = self.drawn[self.position : self.position + len(labels)]
+        self.position += len(labels)
         losses = cross_entropy(logits, labels, reduction="none",
                                label_smoothing=self.label_smoothing)  # fmt: skip
-        self.losses[batch] = losses.detach()
-        counts = self.counts.to(labels.device)[batch]
+        self.losses[batch.to(losses.device)] = losses.detach()
+        counts = self.counts[batch].to(losses.device)
         return (losses * counts).sum() / counts.sum()
 
 

@@ -27,7 +27,7 @@ def test_all_hard_examples_are_drawn_and_a_part_of_the_easy() -> None:
     assert (often[:10] - 500).abs().max() < 73
 
 
-def test_no_example_is_easy_before_it_was_trained_on() -> None:
+def test_new_examples_are_drawn_first_and_count_once() -> None:
     torch.manual_seed(0)
     order = SkipEasy(20, 1000, easy=0.5, skipped=0.4)
     drawn = list(order)
@@ -58,7 +58,7 @@ def test_the_loss_is_the_mean_by_what_each_example_counts() -> None:
         seen.append(len(targets))
         loss = order(logits, targets)
         numbers, counts = [], []
-        for index in order.order[sum(seen) - len(targets) : sum(seen)].tolist():
+        for index in order.drawn[sum(seen) - len(targets) : sum(seen)].tolist():
             scores = inputs[index].double()
             probabilities = scores.exp() / scores.exp().sum()
             wanted = torch.full((5,), 0.1 / 5, dtype=torch.float64)
