@@ -78,7 +78,7 @@ STEPS: ladder.Steps = {
     "shuffled": {"shuffle": True},
     "normalised": {"normalised": True},
     "batch norm": {"batch_norm": True},
-    "deeper": {"kernel_size": 3, "channels": (24, 48, 96), "residual_blocks": (0, 1, 1)},
+    "deeper, wider": {"kernel_size": 3, "channels": (24, 48, 96), "residual_blocks": (0, 1, 1)},
     "bfloat16": {"bfloat16": True},
     "larger batches": {"batch_size": 128},
     # Momentum of 0.9 makes updates about 10 times as large: so the rate must fall.
@@ -95,7 +95,7 @@ STEPS: ladder.Steps = {
 }
 INSTEAD: ladder.Steps = {
     "shuffled": {"skipped": 0.0},  # skipping shuffles by itself
-    "flips": {"mirrored_looks": False},
+    "flips": {"mirrored_looks": False},  # of mirror images it knows nothing
     "easy skipped": {"epochs": 20},  # they take as long as 33 with it
 }
 RECIPE = ladder.everything(Recipe(), STEPS)
