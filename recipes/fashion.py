@@ -10,8 +10,8 @@ You learn what turns a first network into a good one. Target: at least 94.5% of
 Fashion-MNIST's test images classified correctly, with a million parameters at most,
 within 15 minutes on two cores.
 
-Measured on two cores with nothing beside, seeds 0 to 4: @@. Size, length and what is
-skipped were chosen on 10,000 training images held out (EXPERIMENTS.md).
+Measured on two cores with nothing beside, seeds 0 to 4: 94.47 ± 0.04% after 749 to 789
+seconds, just short of the target. All was chosen on images held out (EXPERIMENTS.md).
 """
 
 from __future__ import annotations
