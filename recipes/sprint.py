@@ -93,7 +93,7 @@ RACES = {
         "moved looks": {"moved_looks": True},
     }),
     "digits-99.5": Race("MNIST", 0.995, within=40, stretch=None, epochs=4, steps={
-        "cells": {"cells": True, "kernel_size": 3, "channels": (32, 64)},
+        "cells": {"cells": True, "kernel_size": 3, "channels": (24, 64)},
         "residual block": {"residual_blocks": (1, 0)},
         "normalised": {"normalised": True, "pixels": DIGITS},
         **TRAINING,
