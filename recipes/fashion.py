@@ -180,13 +180,12 @@ def batches_and_loss(
     run: Run, recipe: Recipe, training: LabelledImages
 ) -> tuple[DataLoader[Any], nn.Module]:
     """The batches of each epoch, and the loss function; with `skipped` one SkipEasy makes both."""
-    transform = functools.partial(varied, recipe)
+    shared: dict[str, Any] = {"seed": run.seed, "transform": functools.partial(varied, recipe)}
     if recipe.skipped:
         hard = SkipEasy(len(training), recipe.epochs, easy=recipe.easy, skipped=recipe.skipped,
-                        label_smoothing=recipe.label_smoothing).to(run.device)  # fmt: skip
-        return training.batches(recipe.batch_size, sampler=hard, transform=transform), hard
-    batches = training.batches(
-        recipe.batch_size, shuffle=recipe.shuffle, seed=run.seed, transform=transform)
+                        label_smoothing=recipe.label_smoothing)  # fmt: skip
+        return training.batches(recipe.batch_size, sampler=hard, **shared), hard
+    batches = training.batches(recipe.batch_size, shuffle=recipe.shuffle, **shared)
     return batches, nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 
 

@@ -66,8 +66,8 @@ class SkipEasy(nn.Module):
     none.
 
     It is the sampler of a loader, where each pass begins an epoch, and the loss function
-    (cross-entropy) for the loader's batches in their order. A checkpoint keeps the losses and how
-    many epochs were begun.
+    (cross-entropy) for the loader's batches in their order, on any device. A checkpoint keeps the
+    losses and how many epochs were begun.
     """
 
     losses: Tensor  # N: each example's when it was last trained on; infinite before
@@ -91,14 +91,13 @@ class SkipEasy(nn.Module):
         return max(1, len(self.losses) - self.skipped)
 
     def __iter__(self) -> Iterator[int]:
-        losses = self.losses.cpu()
-        order = torch.randperm(len(losses))
-        self.counts = torch.ones(len(losses))
+        order = torch.randperm(len(self.losses))
+        self.counts = torch.ones(len(self.losses))
         if self.begun < self.epochs_by_loss:
-            order = order[losses[order].argsort(descending=True)]
+            order = order[self.losses[order].argsort(descending=True)]
             hard, easy = order.split([len(order) - self.easy, self.easy])
             easy = easy[torch.randperm(self.easy)]  # those that are skipped come last, by chance
-            known = easy[losses[easy].isfinite()]
+            known = easy[self.losses[easy].isfinite()]
             self.counts[known] = self.easy / max(1, self.easy - self.skipped)
             order = torch.cat([hard, easy])
         self.drawn = order[: len(self)][torch.randperm(len(self))]
@@ -112,7 +111,7 @@ class SkipEasy(nn.Module):
         self.position += len(labels)
         losses = cross_entropy(logits, labels, reduction="none",
                                label_smoothing=self.label_smoothing)  # fmt: skip
-        self.losses[batch.to(losses.device)] = losses.detach()
+        self.losses[batch] = losses.detach().cpu()
         counts = self.counts[batch].to(losses.device)
         return (losses * counts).sum() / counts.sum()
 
