@@ -137,6 +137,7 @@ COMMANDS = {
     "compare": "fashion_cnn.py --compare --limit 500 --epochs 3",
     "study": "fmnist_hyperparams.py hidden-0 dropout lr-annealing --limit 1000",
     "digits recipe": "recipes/digits_mlp.py --limit 600 --epochs 8 --seeds 1,2",
+    "clothes recipe": "recipes/fashion.py --limit 1500 --epochs 8 --seeds 1,2",
     "sprint": "recipes/sprint.py --limit 600 --seeds 1,2",
     "ladder": "recipes/weather.py --ladder --seeds 0,1",
     "torchrun": "fmnist_hyperparams.py hidden-0 hidden-1 dropout --limit 1000",
