@@ -433,7 +433,7 @@ def test_seeds_of_the_comparison() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--kernel-size", 4), "choose from 3, 5, 7"),
+        (("--kernel-size", 4), "argument --kernel-size: invalid choice"),
         (("--seeds", "0,x"), "'x' is not a whole number"),
         (("--seeds", "0,1,1"), "'0,1,1' names a number twice"),
         (("--seeds", "7"), "--seeds belongs to --compare; one training takes --seed N"),
