@@ -1,7 +1,7 @@
-"""Images changed at random, a whole batch at once: moved, mirrored, distorted.
+"""Images changed at random, a whole batch at once: moved, mirrored, partly hidden, distorted.
 
 Each image of a batch is changed in its own way. A function `random_…` draws how, from a generator
-on the CPU, and another function does it. Images are B×C×H×W of any type, uint8 0..255 or floats;
+on the CPU, and another function does it. Images are B×C×H×W, uint8 0..255 or floats;
 what comes out has the same type and shape, and lies on the same device. What comes in from outside
 an image is 0, black.
 """
@@ -47,6 +47,36 @@ def flip(images: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen[:, None, None, None], images.flip(3), images)
 
 
+# Partly hidden
+
+
+def random_erase(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """Hides a part of each image behind a black square with probability 1/2.
+
+    The square is `side` pixels wide; all places that touch the image are equally likely. After
+    T. DeVries, G. W. Taylor, "Improved Regularization of Convolutional Neural Networks with
+    Cutout", arXiv 1708.04552; there each image has one.
+    """
+    batch, _, height, width = images.shape
+    tops = torch.randint(1 - side, height, (batch,), generator=generator)
+    lefts = torch.randint(1 - side, width, (batch,), generator=generator)
+    heads = torch.rand(batch, generator=generator) < 0.5
+    tops[~heads] = height  # below the image: hides nothing
+    return erase(images, side, tops.to(images.device), lefts.to(images.device))
+
+
+def erase(images: Tensor, side: int, tops: Tensor, lefts: Tensor) -> Tensor:
+    """Blackens a square of `side`×`side` pixels in each image, also where it is partly outside.
+
+    `tops` and `lefts` (whole numbers, B each) are the row and column of its upper left corner.
+    """
+    rows = torch.arange(images.shape[2], device=images.device) - tops[:, None]  # B×H
+    columns = torch.arange(images.shape[3], device=images.device) - lefts[:, None]  # B×W
+    hidden_rows, hidden_columns = (rows >= 0) & (rows < side), (columns >= 0) & (columns < side)
+    hidden = hidden_rows[:, :, None] & hidden_columns[:, None, :]  # B×H×W
+    return images.masked_fill(hidden[:, None], 0)
+
+
 # Distorted: for each pixel of the new image, the position in the old one that it shows
 
 
@@ -63,7 +93,7 @@ def random_distortion(
 ) -> Tensor:
     """Turns, enlarges, shears, moves and bends each image, read between its pixels only once.
 
-    Drawn evenly: an angle up to ±`degrees`, a factor 1 ± `scale`, a shear up to ±`shear` degrees
+    Drawn uniformly: an angle up to ±`degrees`, a factor 1 ± `scale`, a shear up to ±`shear` degrees
     along each axis, and up to ±`shift` pixels along each. With `bend` the pixels are also displaced
     as if on rubber: about so many pixels (see `random_displacements`, also for `smooth`).
     """
@@ -103,15 +133,15 @@ def random_displacements(
 ) -> Tensor:
     """Displacements (B×H×W×2, as `positions`) that differ little between neighbours.
 
-    Normal noise, smoothed by a Gaussian with standard deviation `smooth` (pixels) and scaled to one
-    of `pixels`. P. Y. Simard, D. Steinkraus, J. C. Platt, "Best Practices for Convolutional Neural
-    Networks Applied to Visual Document Analysis" (ICDAR 2003), section 2.
+    Normal noise, smoothed by a Gaussian with standard deviation `smooth` (pixels), then scaled to a
+    standard deviation of `pixels`. P. Y. Simard, D. Steinkraus, J. C. Platt, "Best Practices for
+    Convolutional Neural Networks Applied to Visual Document Analysis" (ICDAR 2003), section 2.
     """
     batch, height, width, _ = positions.shape
     noise = torch.randn(batch, 2, height, width, generator=generator)
     down, across = smoothing_matrix(height, smooth), smoothing_matrix(width, smooth)
     smoothed = down @ noise @ across.T  # B×2×H×W
-    # What is left of the noise, 1, in the middle of the image.
+    # The standard deviation of the smoothed noise in the middle of the image; before it was 1.
     left = down[height // 2].norm() * across[width // 2].norm()
     displacements: Tensor = smoothed * (pixels / left)
     return displacements.permute(0, 2, 3, 1)

@@ -55,8 +55,8 @@ class Recipe:
     batch_size: int = 64
     kernel_size: int = 5
     padded: bool = False  # a convolution keeps the side of the image
-    channels: tuple[int, ...] = (10, 20)  # of the stages; each halves the side of the image
-    residual_blocks: tuple[int, ...] = (0, 0)  # how many end each stage, of two convolutions each
+    channels: tuple[int, ...] = (10, 20)  # of each stage, which halves the side of the image
+    residual_blocks: tuple[int, ...] = (0, 0)  # at the end of each stage, of two convolutions each
     batch_norm: bool = False
     dropout: float = 0.0  # the share of the last layer's inputs that is left out in training
     lr: float = 0.01  # with one cycle its maximum
@@ -70,7 +70,7 @@ class Recipe:
     degrees: float = 0.0  # by which it is turned at most
     scale: float = 0.0  # the share by which it is enlarged or reduced at most
     shear: float = 0.0  # degrees by which it is slanted at most
-    averaging: float = 0.0  # answer with a running mean of the weights; an update keeps this share
+    averaging: float = 0.0  # answer with averaged weights; an update keeps this share of the mean
     five_looks: bool = False  # classify by the mean scores of an image and of four moved copies
     bfloat16: bool = False  # 16-bit floats where the hardware has them
 
@@ -238,9 +238,9 @@ def train_and_test(run: Run, recipe: Recipe) -> str:
 def score_once(
     run: Run, recipe: Recipe, networks: Sequence[nn.Module]
 ) -> tuple[LabelledImages, list[Tensor]]:
-    """The test images, which nothing before this has read, and each network's logits (N×10).
+    """The test images, read only here, after all training, and each network's logits (N×10).
 
-    Nothing was chosen by what comes out: no step, no number, no epoch, no seed.
+    Nothing was chosen by these scores: no step, no number, no epoch, no seed.
     """
     test = load_images("MNIST", "test", run.options.data_dir, run.options.limit)
     dtype = run.dtype if recipe.bfloat16 else torch.float32

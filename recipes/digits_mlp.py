@@ -221,9 +221,9 @@ def train_and_test(run: Run, recipe: Recipe) -> str:
 def score_once(
     run: Run, recipe: Recipe, networks: Sequence[nn.Module]
 ) -> tuple[LabelledImages, list[Tensor]]:
-    """The test images, which nothing before this has read, and each network's logits (N×10).
+    """The test images, read only here, after all training, and each network's logits (N×10).
 
-    Nothing was chosen by what comes out: no step, no number, no epoch, no seed.
+    Nothing was chosen by these scores: no step, no number, no epoch, no seed.
     """
     test = load_images("MNIST", "test", run.options.data_dir, run.options.limit)
     dtype = run.dtype if recipe.bfloat16 else torch.float32

@@ -28,8 +28,8 @@ SHIPPED = Path(__file__).parent / "weights"  # each recipe's network of seed 0, 
 def one_cycle(optimizer: Optimizer, steps: int, warm_up: float) -> OneCycleLR:
     """The learning rate of each update: up to the optimizer's, then down to almost 0.
 
-    It begins with 1/25 of it and rises for the share `warm_up` (0..1) of all `steps`, both ways
-    along half a cosine wave; call `step()` after each update. L. N. Smith, N. Topin,
+    The first is 1/25 of that; it rises for the share `warm_up` (0 to below 1) of all `steps`, both
+    ways along half a cosine wave; call `step()` after each update. L. N. Smith, N. Topin,
     "Super-Convergence", arXiv 1708.07120.
     """
     steps = max(steps, 3)  # OneCycleLR divides by zero where the rise takes less than two steps
@@ -39,7 +39,7 @@ def one_cycle(optimizer: Optimizer, steps: int, warm_up: float) -> OneCycleLR:
 
 
 def running_mean(network: nn.Module, share: float) -> AveragedModel:
-    """A copy of the network whose weights are the running mean of the network's.
+    """A copy of the network whose weights are the exponential moving average of the network's.
 
     At each `update_parameters(network)` it keeps a part of what it is and takes the rest from the
     network. The part grows with the number of updates to `share` (0..1), so that the first, random
@@ -57,13 +57,13 @@ class SkipEasy(nn.Module):
     """Epochs that train on the hard examples, and on some of the easy ones.
 
     The share `easy` (0..1) of all examples is easy: those whose losses were lowest when they were
-    last trained on. An epoch skips the share `skipped` (below 1) of these, by chance; each one that
+    last trained on. An epoch skips the share `skipped` (below 1) of these, at random; each one that
     is kept counts for those skipped too, so that the mean gradient is nearly that of all examples.
     New ones are taken for hard, as far as there is room, and count once; in the first epoch all are
     new, and chance decides. The last tenth of the epochs, at least one, skips as many, drawn from
-    all: so batch norm ends with the statistics of all. After Z. Qin et al., "InfoBatch", arXiv
-    2303.04947; there an example is easy with less than the mean loss, and the last epochs skip
-    none.
+    all examples: so the statistics of batch norm end as those of all. After Z. Qin et al.,
+    "InfoBatch", arXiv 2303.04947; there an example is easy with less than the mean loss, and the
+    last epochs skip none.
 
     It is the sampler of a loader, where each pass begins an epoch, and the loss function
     (cross-entropy) for the loader's batches in their order, on any device. A checkpoint keeps the
@@ -71,7 +71,7 @@ class SkipEasy(nn.Module):
     """
 
     losses: Tensor  # N: each example's when it was last trained on; infinite before
-    begun: Tensor  # the number of epochs
+    begun: Tensor  # how many epochs have begun
 
     def __init__(
         self, examples: int, epochs: int, *, easy: float, skipped: float,

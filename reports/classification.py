@@ -28,17 +28,20 @@ CLASSES_SHOWN = 30  # in the confusion matrix: with more its numbers could not b
 LONGEST_NAME = 20  # of a class, in letters
 
 
-def learning_curves(history: Sequence[Row], path: Path, *, title: str, unseen: str) -> None:
+def learning_curves(
+    history: Sequence[Row], path: Path, *, title: str, unseen: str, trained: str = "training images"
+) -> None:
     """Saves loss and accuracy by epoch in two panels, each for training and for unseen images.
 
     The history's columns are `train_loss`, `train_accuracy` and, for the part named `unseen`
-    (`validation` or `test`), `<unseen>_loss` and `<unseen>_accuracy`, or `val_…`.
+    (`validation` or `test`), `<unseen>_loss` and `<unseen>_accuracy`, or `val_…`. `trained` says of
+    what the training loss is.
     """
     prefix = "val" if "val_loss" in history[0] else unseen
     figure, (losses, shares) = new_figure(title, 1, 2)
     # The loss of training is the mean over an epoch in which the weights still change.
     loss_labels = {
-        "train_loss": "training images, mean during the epoch",
+        "train_loss": f"{trained}, mean during the epoch",
         f"{prefix}_loss": f"{unseen} images, after the epoch",
     }
     draw_curves(losses, history, loss_labels, y_label="loss (mean cross-entropy)")
