@@ -1,4 +1,4 @@
-"""Images changed at random, a whole batch at once: moved, mirrored, partly hidden, distorted.
+"""Images changed at random, a whole batch at once: moved, mirrored, distorted.
 
 Each image of a batch is changed in its own way. A function `random_…` draws how, from a generator
 on the CPU, and another function does it. Images are B×C×H×W, uint8 0..255 or floats;
@@ -45,36 +45,6 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
 def flip(images: Tensor, chosen: Tensor) -> Tensor:
     """Exchanges left and right in the chosen images (`chosen`: truth values, B)."""
     return torch.where(chosen[:, None, None, None], images.flip(3), images)
-
-
-# Partly hidden
-
-
-def random_erase(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Hides a part of each image behind a black square with probability 1/2.
-
-    The square is `side` pixels wide; all places that touch the image are equally likely. After
-    T. DeVries, G. W. Taylor, "Improved Regularization of Convolutional Neural Networks with
-    Cutout", arXiv 1708.04552; there each image has one.
-    """
-    batch, _, height, width = images.shape
-    tops = torch.randint(1 - side, height, (batch,), generator=generator)
-    lefts = torch.randint(1 - side, width, (batch,), generator=generator)
-    heads = torch.rand(batch, generator=generator) < 0.5
-    tops[~heads] = height  # below the image: hides nothing
-    return erase(images, side, tops.to(images.device), lefts.to(images.device))
-
-
-def erase(images: Tensor, side: int, tops: Tensor, lefts: Tensor) -> Tensor:
-    """Blackens a square of `side`×`side` pixels in each image, also where it is partly outside.
-
-    `tops` and `lefts` (whole numbers, B each) are the row and column of its upper left corner.
-    """
-    rows = torch.arange(images.shape[2], device=images.device) - tops[:, None]  # B×H
-    columns = torch.arange(images.shape[3], device=images.device) - lefts[:, None]  # B×W
-    hidden_rows, hidden_columns = (rows >= 0) & (rows < side), (columns >= 0) & (columns < side)
-    hidden = hidden_rows[:, :, None] & hidden_columns[:, None, :]  # B×H×W
-    return images.masked_fill(hidden[:, None], 0)
 
 
 # Distorted: for each pixel of the new image, the position in the old one that it shows

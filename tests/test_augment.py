@@ -46,15 +46,6 @@ def test_flips_are_torchvision_s() -> None:
         assert torch.equal(one, functional.horizontal_flip(image) if mirrored else image)
 
 
-def test_erased_squares_are_torchvision_s() -> None:
-    images, side = pictures(), 6
-    tops, lefts = torch.tensor([0, 22, 3, 9, 5, 12, 4]), torch.tensor([14, 0, 3, 5, 1, 7, 2])
-    ours = augment.erase(images, side, tops, lefts)
-    black = torch.tensor(0, dtype=images.dtype)
-    for image, one, top, left in zip(images, ours, tops.tolist(), lefts.tolist(), strict=True):
-        assert torch.equal(one, functional.erase(image, top, left, side, side, black))
-
-
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.uint8, 1), (torch.bfloat16, 0.01)]
 )
@@ -114,7 +105,6 @@ def test_displacements_have_the_size_asked_for() -> None:
 DRAWN: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "crop": lambda images, generator: augment.random_crop(images, 2, generator),
     "flip": lambda images, generator: augment.random_flip(images, generator),
-    "erase": lambda images, generator: augment.random_erase(images, 8, generator),
     "distort": lambda images, generator: augment.random_distortion(
         images, generator, degrees=15, scale=0.1, shear=8, shift=2, bend=0.5
     ),
@@ -150,17 +140,6 @@ def test_every_place_is_drawn() -> None:
     mirrored = augment.random_flip(moved, torch.Generator().manual_seed(0))
     changed = (mirrored != moved).flatten(1).any(1).float().mean()
     assert 0.36 < changed < 0.44, "half of them, in 4 of 5 columns"
-
-
-def test_squares_lie_anywhere_on_half_of_the_images() -> None:
-    images = torch.full((8000, 1, 9, 9), 255, dtype=torch.uint8)
-    hidden = augment.random_erase(images, 3, torch.Generator().manual_seed(0)) == 0
-    assert 0.48 < hidden.flatten(1).any(1).float().mean() < 0.52
-    assert set(hidden.sum((1, 2, 3)).tolist()) == {0, 1, 2, 3, 4, 6, 9}, "partly outside too"
-    by_chance = 4000 * 9 / 121  # each of 9 of the 11×11 places of a square hides a pixel
-    counts = hidden.sum((0, 1))
-    assert 0.8 * by_chance < counts.min()
-    assert counts.max() < 1.2 * by_chance
 
 
 def test_no_distortion_changes_nothing() -> None:
