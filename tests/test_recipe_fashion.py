@@ -45,6 +45,9 @@ def test_every_step_changes_something() -> None:
     for recipe in lacking.values():
         ClothesNet(recipe)
     assert not lacking["without flips"].mirrored_looks, "it has never seen a mirror image"
+    updates = RECIPE.epochs * (1 - RECIPE.easy * RECIPE.skipped)
+    for step in ("shuffled", "easy skipped"):
+        assert lacking[f"without {step}"].epochs == round(updates), "as many updates, none skipped"
 
 
 def test_the_recipe_has_a_million_parameters_at_most() -> None:
