@@ -64,14 +64,14 @@ def load_clothes(options: Namespace) -> ClassImages:
     return ClassImages(training, validation, CLOTHES)
 
 
-# 2. The model: sides shrink 28 → 14 → 7; channels (an image for each kernel) grow 1 → 16 → 32
+# 2. The model: sides shrink 28 → 14 → 7; channels (as red, green and blue) grow 1 → 16 → 32
 
 @dataclass(frozen=True)
 class Experiment:
-    """A network to train: the document's, or one with changes that the document proposes."""
+    """A network to train: the document's, with the changes it proposes, or ours without padding."""
 
     kernel_size: int = 5
-    batch_norm: bool = False  # shift and scale each channel to mean 0 and deviation 1 in a batch
+    batch_norm: bool = False  # each channel: mean 0, deviation 1 in a batch; then learned ones
     padded: bool = True
 
     @property
@@ -103,7 +103,7 @@ class ClothesCNN(nn.Module):
 def block(inputs: int, outputs: int, experiment: Experiment) -> nn.Sequential:
     """B×inputs×S×S → B×outputs×S/2×S/2 if padded: a convolution, then pooling."""
     return nn.Sequential(
-        # One k×k kernel of weights slides over each input: products with the window there, summed.
+        # For each output k×k weights slide over every input: all products at a place are summed.
         nn.Conv2d(inputs, outputs, experiment.kernel_size, padding=experiment.padding),
         nn.BatchNorm2d(outputs) if experiment.batch_norm else nn.Identity(),  # or no change
         nn.MaxPool2d(2),  # of each 2×2 numbers the largest
@@ -117,9 +117,9 @@ def sides_by_formula(experiment: Experiment) -> list[int]:
     side = 28
     sides = []
     for _ in range(2):
-        side = side + 2 * padding - kernel + 1  # convolution: O = I + 2p − k + 1
+        side = side + 2 * padding - kernel + 1  # convolution: O = I + 2p − k + 1; I before, O after
         sides.append(side)
-        side = (side - pool) // pool + 1  # pooling: O = (I − k)/s + 1, where s = k
+        side = (side - pool) // pool + 1  # pooling: O = (I − k)/s + 1; its kernel k and stride s: 2
         sides.append(side)
     return sides
 

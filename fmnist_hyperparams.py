@@ -77,7 +77,7 @@ class Experiment:
     inverted: bool = False  # black clothes on white
     hidden_layers: int = 1
     hidden_bias: bool = True
-    batch_norm: bool = False  # of each hidden unit: subtract its mean, divide by its deviation
+    batch_norm: bool = False  # each hidden unit: minus its mean over the batch, ÷ its deviation
     dropout: float = 0.0  # this share of a linear layer's inputs is set to 0 in training
     optimizer: str = "adam"  # sgd: step = lr · gradient; adam: scaled by recent gradients
     plain_adam: bool = False  # Adam as PyTorch has it, without the two speed-ups of section 4
@@ -111,8 +111,8 @@ EXPERIMENTS = {
     "hidden-2": Experiment("5.13", hidden_layers=2),
     "tiny-input": Experiment("5.14", epochs=100, divisor=255 * 10_000),
     "tiny-input-batchnorm": Experiment("5.14", epochs=100, divisor=255 * 10_000, batch_norm=True),
-    # Ours: batch norm subtracts the mean, and with it any bias before it. So the true gradient of
-    # that bias is 0. Rounding makes it tiny but not 0, and Adam still takes steps of about lr.
+    # Ours: batch norm subtracts any bias before it: that bias's true gradient is 0. Adam turns its
+    # rounding errors into steps of about lr. The running means that validation uses lag behind.
     "tiny-input-batchnorm-no-bias": Experiment(
         "5.14", epochs=30, divisor=255 * 10_000, batch_norm=True, hidden_bias=False),
     "dropout": Experiment("5.15", epochs=30, dropout=0.25),
@@ -199,7 +199,7 @@ def penalty(experiment: Experiment, network: nn.Module) -> Tensor | float:
 
 
 def train_experiment(job: Job) -> None:
-    """Trains one experiment into its run's folder, and evaluates it after each epoch."""
+    """Trains a job (one experiment, one seed) in its run's folder; scores it after each epoch."""
     run, settings = job.run, job.settings
     experiment: Experiment = settings.experiment
     seed_everything(run.seed)
@@ -209,13 +209,13 @@ def train_experiment(job: Job) -> None:
     transform = functools.partial(make_inputs, experiment)
     batches = training.batches(
         experiment.batch_size, shuffle=True, seed=run.seed, no_single=experiment.batch_norm,
-        transform=transform)
+        transform=transform)  # no_single: no batch of one image, which batch norm cannot use
     training_in_order = training.batches(2000, transform=transform)
     validation_batches = validation.batches(2000, transform=transform)
     metrics: dict[str, Metric] = {"validation_loss": cross_entropy, VALIDATION: accuracy}
 
     network = make_network(experiment).to(run.device)
-    # Two speed-ups: numbers below 1e-38, which slow a CPU down, become 0; an update is one call.
+    # Two speed-ups: numbers below 1e-38 (slow on a CPU) become 0; fused: an update is one call.
     torch.set_flush_denormal(not experiment.plain_adam)
     fused = None if experiment.plain_adam else can_fuse(run.device)
     optimizer_class = OPTIMIZERS[experiment.optimizer]

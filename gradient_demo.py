@@ -102,14 +102,14 @@ GOALS = (0.35, 0.1)  # losses over all training images: how long does each way t
 
 @dataclass
 class Descent:
-    """A training: a row for each evaluation, and copies of the model at these places."""
+    """A training: a row for each evaluation, and a copy of the model at the same moment."""
 
     history: list[Row] = field(default_factory=list)
     models: list[nn.Module] = field(default_factory=list)
 
 
 def descend(run: Run, name: str, experiment: Experiment, training: Digits, test: Digits) -> Descent:
-    """Trains the small network; the seconds are those of the updates, without the evaluations."""
+    """Trains the small network; seconds: updates × the median time of one, without evaluations."""
     model = small_network(run)
     loss_function = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=experiment.lr)
@@ -204,7 +204,7 @@ def classify_points() -> list[tuple[str, Tensor, Tensor, str, str]]:
     for name, function in FUNCTIONS.items():
         for point in critical_points(function):
             hessian = jacrev(grad(function))(point)  # 2×2: the second derivatives
-            eigenvalues = torch.linalg.eigvalsh(hessian)  # smallest, largest curvature; > 0: up
+            eigenvalues = torch.linalg.eigvalsh(hessian)  # least, greatest curvature; > 0: bends up
             answers = by_the_rule(eigenvalues), by_the_values(function, point)
             points.append((name, point, eigenvalues, *answers))
     return points
@@ -217,8 +217,8 @@ def critical_points(function: Function) -> list[Tensor]:
     gradients_at, hessians_at = vmap(grad(function)), vmap(jacrev(grad(function)))
     for _ in range(60):
         gradients, hessians = gradients_at(points), hessians_at(points)  # 64×2, 64×2×2
-        # If the gradient changed evenly, as the Hessian says, it would be 0 one step away, where
-        # Hessian · step = gradient. lstsq solves that, also where the Hessian has no inverse.
+        # If the gradient changed at a steady rate, it would be 0 after subtracting the step that
+        # solves Hessian · step = gradient. lstsq finds it, also where the Hessian has no inverse.
         points = points - torch.linalg.lstsq(hessians, gradients[..., None]).solution[..., 0]
     arrived = (gradients_at(points).norm(dim=1) < 1e-6) & (points.abs().amax(dim=1) < 5)
     found: list[Tensor] = []
@@ -277,7 +277,7 @@ def walk(start: tuple[float, float], noise: float, seed: int) -> Tensor:
     return torch.stack(path)
 
 
-# 6. Vanishing gradients: going back, each plain layer shrinks them; how much reaches the first?
+# 6. Vanishing gradients: backward() goes from the last layer to the first; how much gets there?
 
 WIDTH, DEPTHS = 32, (2, 5, 10, 20, 40)
 TRAINED_UPDATES, TRAINED_LR = 600, 0.005
@@ -375,7 +375,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
     experiments = CONVERGING if options.converge else EXPERIMENTS
-    threads = None if options.converge else 1  # an update with all samples is faster on all cores
+    threads = None if options.converge else 1  # None: all cores; faster with all samples
     with start_run(__file__, options, argv, threads=threads) as run:
         training, test = load_digits(run, "train"), load_digits(run, "test")
         descents = {name: descend(run, name, experiment, training, test)

@@ -17,8 +17,8 @@ Measured on unseen lines (seed 0), coordinates within 10 pixels: 90% after 35
 epochs (2 minutes), 95% after 500. By pixel: all 2,000 lines exact, with five seeds.
 
 Document 1 of five is "Getting started with a neural network: simple CNN example
-using PyTorch" (Towards Data Science). Chosen here: sizes and batches, which it
-leaves open; a sigmoid, as its outputs became 0 or 1; errors summed, not averaged.
+using PyTorch" (Towards Data Science). Chosen here: number of lines, layer sizes,
+batch size; a sigmoid, as its outputs became 0 or 1; errors summed, not averaged.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def draw_lines(ends: Tensor, size: int) -> Tensor:
 # 2. The models: the first draft, and with three repairs: fractions, ReLU, fewer convolutions
 
 def first_draft(size: int) -> nn.Sequential:
-    """The document's model 1, trained below as DRAFT: images B×1×S×S → ends B×4 in pixels."""
+    """The document's model 1, to show its layers; DRAFT below builds the same: B×1×S×S → B×4."""
     convolutions = nn.Sequential(  # B×1×128×128; stride 2: every second place, sides halve
         nn.Conv2d(1, 4, kernel_size=3, stride=2),  # B×4×63×63
         nn.Conv2d(4, 8, kernel_size=3, stride=2),  # B×8×31×31
@@ -116,9 +116,9 @@ class Experiment:
     channels: tuple[int, ...] = (4, 8)
     relu: bool = True
     sigmoid: bool = True  # ours: squeezes each answer into 0..1; --ablation shows the cost
-    dropout: float = 0.0
+    dropout: float = 0.0  # in training this share of the numbers is set to 0, at random
     ends_in_pixels: bool = False  # as targets, instead of fractions of the image's side
-    any_order: bool = False  # either end of a line may come first
+    any_order: bool = False  # for --ablation, which exchanges the ends of some lines
     loss: str = "sum"  # one of LOSSES; "mean" divides by 64 lines · 4 numbers: smaller steps
     epochs: int = 5
     batch_size: int = 64
@@ -126,7 +126,7 @@ class Experiment:
 
 
 class LineNetwork(nn.Module):
-    """Images B×1×S×S → the ends of their lines B×4, as fractions 0..1 of the image's side."""
+    """Images B×1×S×S → ends B×4: fractions of the image's side; in pixels if trained on those."""
 
     def __init__(self, size: int, experiment: Experiment) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class LineNetwork(nn.Module):
         return ends
 
 
-# 3. Training
+# 3. Training: the loss is the squared error (MSE), summed over a batch's lines and four numbers
 
 LOSSES: dict[str, LossFunction] = {"sum": nn.MSELoss(reduction="sum"), "mean": nn.MSELoss(),
                                    "either order": ablation.either_order_loss}
@@ -187,7 +187,7 @@ def find_ends(model: nn.Module, lines: Lines, unit: int, dtype: torch.dtype) -> 
 
 
 # 5. Why do the draft's weights explode (grow to NaN)? Errors in pixels are large: steps overshoot
-
+# Trained: the draft alone; with fractions (rates 0.001, 0.1), ReLU, two convolutions, all three.
 DRAFT = Experiment(channels=(4, 8, 16, 32), relu=False, sigmoid=False, ends_in_pixels=True)
 REPAIRS = {name: replace(DRAFT, **changes) for name, changes in draft.REPAIRS.items()}
 
@@ -224,8 +224,8 @@ def end_network() -> nn.Sequential:
 
 
 def end_loss(scores: Tensor, ends: Tensor) -> Tensor:
-    """The mean of −log of the probability (softmax over all pixels) of each true end (ends B×4)."""
-    log_shares = scores.flatten(1).log_softmax(1)  # B×16384, row by row; shares add up to 1
+    """The mean of −log of the share of each true end: at best log 2, if both have ½ (ends B×4)."""
+    log_shares = scores.flatten(1).log_softmax(1)  # B×16384; softmax: e^score ÷ sum over the image
     pixels = ends[:, 1::2] * scores.shape[-1] + ends[:, ::2]  # B×2: y·width + x of both ends
     return -log_shares.gather(1, pixels.long()).mean()  # −log of the share at each true end
 
@@ -282,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         draft.answers(run, short.model, repairs["first draft"].model, hundred, unseen)
         draft.explosion(run, repairs, few)
         watched = rates.compare_rates(run, train_watched, Experiment(sigmoid=False), few)
-        rates.learning_rates(run, watched)
+        rates.learning_rates(run, watched)  # the network has no sigmoid: there the loss applies it
 
         experiment = Experiment(loss=options.loss, epochs=options.epochs,
                                 batch_size=options.batch_size, lr=options.lr)

@@ -92,7 +92,7 @@ class Inception(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """relu(x + F(x)); F is two convolutions. `skip`: x is added as it is, by a 1×1, or left out."""
+    """relu(x + F(x)). `skip`: "as it is", "transformed" (x by a 1×1 convolution), "left out"."""
 
     def __init__(self, inputs: int, outputs: int, skip: str = "as it is") -> None:
         super().__init__()
@@ -150,12 +150,12 @@ NETWORKS = {"basic": basic, "inception": inception, "residual": residual}
 def train(
     run: Run, options: argparse.Namespace, name: str, training: LabelledImages, test: LabelledImages
 ) -> DigitsCNN:
-    """Trains a network; after each epoch scores it on training and on test images."""
+    """Trains a network; after each epoch scores it on as many training images as test images."""
     seed_everything(run.seed)
     # channels_last: a memory layout in which convolutions are faster; only rounding differs.
     model = NETWORKS[name]().to(run.device).to(memory_format=torch.channels_last)
     loss_function = nn.CrossEntropyLoss()
-    fused = can_fuse(run.device)  # momentum: half of each step is added to the next
+    fused = can_fuse(run.device)  # fused: faster; momentum: half of each step is added to the next
     optimizer = torch.optim.SGD(model.parameters(), lr=options.lr, momentum=0.5, fused=fused)
     batches = training.batches(options.batch_size, shuffle=True, seed=run.seed, transform=normalise)
     training_sample = training.first(len(test)).batches(TEST_BATCH, transform=normalise)

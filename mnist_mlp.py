@@ -16,7 +16,7 @@ Measured: test accuracy 97.9 ± 0.1% after 10 epochs (seeds 0 to 4), half a minu
 The document (4 of five) is "从零编写一个神经网络完成手写数字的识别分类" ("Writing
 a neural network from scratch that classifies handwritten digits"). It leaves open
 the order of the images; here they are shuffled. A folder is sorted by class: the
-run also shows what that order does. Each file is decoded only once.
+run also shows what that order does. For training each file is decoded only once.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def train(
     # The training images are sorted by digit: every sixth one is a sample of all digits.
     training_sample = LabelledImages(training.images[::6], training.labels[::6]).batches(TEST_BATCH)
     scores: dict[str, Metric] = {"test_loss": loss_function, "test_accuracy": accuracy}
-    # An epoch: every training image once. After the last one `run.epochs` saves mnist.pth.
+    # An epoch: each image once. At the end `run.epochs` saves model.state_dict() as mnist.pth.
     for epoch in run.epochs(options.epochs, model, optimizer, batches, weights=WEIGHTS):
         losses, sizes = [], []
         for images, labels in epoch.batches:

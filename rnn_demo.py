@@ -57,7 +57,7 @@ def products_by_hand() -> dict[str, Tensor]:
 
 
 def one_layer(w1: Tensor, w2: Tensor, *biases: Tensor) -> tuple[Tensor, Tensor]:
-    """[w1 w2] (H×(H+I)) from w1 (H×H) and w2 (H×I), for H hidden units; the biases' sum (H)."""
+    """[w1 w2] (H×(H+I)) of w1 (H×H), w2 (H×I), H hidden units, I inputs; the biases' sum (H)."""
     return torch.cat([w1, w2], 1), torch.stack(biases).sum(0)
 
 
@@ -209,11 +209,11 @@ def learn_hello(name: str, seed: int) -> list[Tensor]:
     history = []
     for _ in range(HELLO_EPOCHS):
         logits = model(letters)  # 5×1×4
-        loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())  # 5×4, 5
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        history.append(logits.detach()[:, 0])  # from before this epoch's step
+        history.append(logits.detach()[:, 0])  # 5×4; of the weights before this epoch's step
     with torch.inference_mode():
         history.append(model(letters)[:, 0])
     return history
@@ -251,7 +251,7 @@ def make_windows(weather: Weather, days: int, first: int, limit: int | None = No
     training = weather.years <= TRAINING_YEARS[-1]
     known = weather.measurements[training]
     inputs = (weather.measurements - known.mean(0)) / known.std(0)  # D×4, mean 0 and std 1
-    windows = inputs.unfold(0, days, 1).transpose(1, 2)  # (D−days+1)×days×4; [i] begins with day i
+    windows = inputs.unfold(0, days, 1).transpose(1, 2)  # (D−days+1)×days×4; [i]: days i…i+days−1
     numbers = torch.arange(len(weather.years))
     parts = {
         "train": training & (numbers >= first),

@@ -110,7 +110,7 @@ def unscaled_inputs(m: Means) -> str:
         f"{m.right('unscaled', TRAINING)} of the training images correctly with pixels 0–255, "
         f"{m.right('scaled', TRAINING)} with pixels 0–1. Adam with learning rate 0.001 classifies "
         f"{m.right('unscaled-lr-medium')} and {m.right('hidden-1')} of the validation images "
-        "correctly. With learning rate 0.00001 and pixels 0–255 it is "
+        "correctly (0–255 and 0–1). With learning rate 0.00001 and pixels 0–255 it is "
         f"{m.right('unscaled-lr-low')}."
     )
 

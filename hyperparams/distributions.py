@@ -135,7 +135,7 @@ def mark_start(axes: Axes, limit: float) -> None:
 
 
 def value_range(values: Tensor) -> str:
-    """From where to where values go, and how many of many are 0: `0 to 3.66, 51% are 0`."""
+    """The lowest and highest of values, and the share of zeros, if any: `0 to 3.66, 51% are 0`."""
     low, high = (f"{float(value):.3g}".replace("-", "−") for value in values.aminmax())
     zeros = float((values == 0).float().mean())
     return f"{low} to {high}, {zeros:.0%} are 0" if zeros >= 0.005 else f"{low} to {high}"

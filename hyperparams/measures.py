@@ -107,8 +107,8 @@ def largest_weight(result: Result) -> float:
 
 
 def rises_without_halving(result: Result, lowest: float = 1e-5) -> int:
-    """The epochs whose validation loss was at least 0.001 above that before it, and after which the
-    rate was not halved, though it was not at the lowest yet. Nobody knows what follows the last."""
+    """The number of epochs whose validation loss was at least 0.001 above that before, and after
+    which the rate, not at the lowest yet, was not halved. The last epoch does not count."""
     losses, halvings = result.column("validation_loss"), result.halvings()
     count = 0
     for epoch in range(2, result.epochs):
@@ -118,17 +118,17 @@ def rises_without_halving(result: Result, lowest: float = 1e-5) -> int:
 
 
 def halved_without_rise(result: Result) -> int:
-    """The halvings after an epoch whose validation loss was not 0.001 above that before it."""
+    """The number of halvings after an epoch whose loss was less than 0.001 above that before it."""
     losses = result.column("validation_loss")
     count = 0
     for epoch in result.halvings():
         rise = losses[epoch - 1] - losses[epoch - 2] if epoch > 1 else 0.0
-        count += rise < 0.001
+        count += rise < THRESHOLD
     return count
 
 
 def halved_against_rule(result: Result, lowest: float = 1e-5) -> int:
-    """The epochs after which the rate was halved, or kept, against the rule that it is halved, down
+    """The number of epochs after which the rate was halved, or kept, against the rule: halved, down
     to the lowest, unless validation loss has fallen by more than 0.001 below its best."""
     halvings, count = result.halvings(), 0
     for epoch in range(1, result.epochs):  # what follows the last epoch is not known

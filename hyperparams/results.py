@@ -22,8 +22,8 @@ class Result:
     """A finished experiment, its network in evaluation mode.
 
     `number` is its place in the table of experiments, from 0; `changes` says what differs from the
-    base, and is empty where nothing does; `hidden_values` (N×1000) is what the hidden layer gives
-    after its activation for N images; without a hidden layer it is the inputs (N×784).
+    base, and is empty where nothing does; `hidden_values` (N×1000) is what the last hidden layer
+    gives after its activation for N images; without one it is the inputs (N×784).
     """
 
     name: str
