@@ -11,7 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from common.errors import RunError
-from common.files import lock_for
+from common.files import check_can_write, lock_for
 
 # MD5 checksums, as torchvision has them. It is imported only to fetch an archive: importing it
 # takes as long as importing torch.
@@ -60,6 +60,7 @@ def _fetch(name: str, path: Path) -> bytes:
     print(f"{path} {wrong}; fetching it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        check_can_write(path)
         with lock_for(path), tempfile.TemporaryDirectory(dir=path.parent) as beside:
             content = _read_verified(path, md5)  # another process may have fetched it meanwhile
             for mirror in getattr(datasets, name).mirrors:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.process import parent_process
+from multiprocessing.process import current_process
 from pathlib import Path
 from types import FrameType
 
@@ -75,7 +75,7 @@ def _end_with(torchrun: int) -> None:
 
 def prepare_process() -> None:
     """Sets up this process; a worker of another one leaves Ctrl-C to that one."""
-    if parent_process() is not None:
+    if current_process().name != "MainProcess":  # known before a worker imports the script
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         return

@@ -11,12 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from common.errors import RunError, Terminated, UsageError
+from common.errors import RunError, Terminated, UsageError, failure_of_the_machine
 from common.parser import make_parser as make_parser
 from common.terminal import patient_output
-
-# How torch's errors say it, on a GPU and on the CPU; they are RuntimeErrors.
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def _number(kind: type, accepts: Callable[[Any], bool], accepted: str) -> Callable[[str], Any]:
@@ -135,8 +132,8 @@ def guarded(main: Callable[[Sequence[str] | None], None]) -> Callable[..., None]
     """Turns what `main` raises into one line on standard error and an exit code.
 
     2: something the user gave cannot work. 1: the world failed (a full disk, a vanished folder, a
-    training that diverged). 130: interrupted, 143: asked to stop. A defect of the program itself
-    keeps its traceback.
+    GPU after sleep) or a training diverged. 130: interrupted, 143: asked to stop. A defect of the
+    program itself keeps its traceback.
     """
 
     @functools.wraps(main)
@@ -147,12 +144,13 @@ def guarded(main: Callable[[Sequence[str] | None], None]) -> Callable[..., None]
                 main(argv)
         except UsageError as error:
             _stop(f"{script}: error: {error}", 2)
-        except (RunError, OSError, MemoryError) as error:
-            _stop(f"{script}: error: {error or type(error).__name__}", 1)
-        except RuntimeError as error:
-            if not any(words in str(error) for words in OUT_OF_MEMORY):
+        except RunError as error:
+            _stop(f"{script}: error: {error}", 1)
+        except (OSError, MemoryError, RuntimeError) as error:
+            failed = failure_of_the_machine(error)
+            if failed is None:
                 raise
-            _stop(f"{script}: error: out of memory; a lower --limit helps, or --batch-size", 1)
+            _stop(f"{script}: error: {failed}", 1)
         except Terminated as request:
             _stop(f"{script}: stopped{request}", 143)
         except KeyboardInterrupt as interruption:

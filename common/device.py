@@ -72,9 +72,16 @@ def say_where(device: torch.device) -> None:
     accelerator = accelerator_here()
     if device.type != "cpu":
         say(f"Computing on {device}; --device cpu computes on the processor.")
-    elif accelerator is not None and computes(accelerator):
+        return
+    if accelerator is None:
+        return
+    try:
+        usable = computes(accelerator)
+    except torch.OutOfMemoryError:
+        usable = True
+    if usable:
         say(f"Computing on the processor; --device {accelerator} computes on the GPU.")
-    elif accelerator is not None:
+    else:
         say(f"Computing on the processor; this PyTorch cannot use the GPU ({accelerator}).")
 
 

@@ -6,10 +6,13 @@ import hashlib
 import io
 import json
 import os
+import re
+import sys
 import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,28 +34,64 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
     An interruption or a full disk leaves the file that was there before as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _beside(path)
     try:
         with temporary.open("wb") as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        _rename(temporary, path)
+            sync(file)
+        patiently(lambda: temporary.replace(path))
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _rename(temporary: Path, path: Path) -> None:
-    """Renames a file; on Windows it waits up to a second for a virus scanner that reads it."""
+def _beside(path: Path) -> Path:
+    """The temporary file of this process while it writes to `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def leftovers(path: Path) -> list[Path]:
+    """What killed processes left of a file that they were writing."""
+    pattern = re.compile(re.escape(f".{path.name}.") + r"\d+")
+    hidden = path.parent.glob(".*")
+    return [other for other in hidden if pattern.fullmatch(other.name)]
+
+
+def check_can_write(path: Path) -> None:
+    """Raises OSError where no file can be written beside `path`; leaves nothing there.
+
+    `tempfile` does that too, but on Windows only after thousands of millions of tries: there it
+    takes a folder that refuses for a name that is taken.
+    """
+    _beside(path).touch()
+    _beside(path).unlink(missing_ok=True)
+
+
+def sync(file: IO[Any]) -> None:
+    """Has what was written to a file on the disk, whatever happens to the power.
+
+    On macOS `os.fsync` leaves it in the drive's own memory.
+    """
+    file.flush()
+    if sys.platform == "darwin":
+        import fcntl
+
+        with suppress(OSError):  # a network's drive may not know it
+            fcntl.fcntl(file.fileno(), fcntl.F_FULLFSYNC)
+            return
+    os.fsync(file.fileno())
+
+
+def patiently(change: Callable[[], object]) -> None:
+    """Renames or deletes a file; on Windows it waits up to a second for a virus scanner there."""
     for _ in range(10 if WINDOWS else 0):
         try:
-            temporary.replace(path)
+            change()
             return
         except PermissionError:
             time.sleep(0.1)
-    temporary.replace(path)
+    change()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from common.checkpoint import FORMAT
 from common.errors import UsageError
-from common.files import write_text
+from common.files import leftovers, sync, write_text
 
 MANIFEST, LOCK = "manifest.jsonl", ".lock"
 
@@ -40,7 +39,7 @@ class RunFolder:
         """Makes the folder and, where there is none yet, its manifest."""
         self.path.mkdir(parents=True, exist_ok=True)
         manifest = self.path / MANIFEST
-        for path in _leftovers(manifest):
+        for path in leftovers(manifest):
             path.unlink(missing_ok=True)
         if not manifest.exists():
             write_text(manifest, json.dumps({"script": self.script, "format": FORMAT}) + "\n")
@@ -68,6 +67,7 @@ class RunFolder:
             with (self.path / MANIFEST).open("r+", encoding="utf-8") as manifest:
                 manifest.seek(0, io.SEEK_END)
                 manifest.write(json.dumps(name) + "\n")
+                sync(manifest)  # before the file: none that is there is without its name
             self._named.add(name)
         return self.path / name
 
@@ -90,7 +90,7 @@ class RunFolder:
     def tidy(self) -> None:
         """Deletes what a killed process left of the files named; the caller holds the lock."""
         for name in self._named:
-            for path in _leftovers(self.path / name):
+            for path in leftovers(self.path / name):
                 path.unlink(missing_ok=True)
 
 
@@ -135,7 +135,7 @@ def holds_anything(folder: Path) -> bool:
     """Whether a folder is there and not empty, but for what a start that was killed left there."""
     if not folder.exists():
         return False
-    left = {*_leftovers(folder / MANIFEST), folder / LOCK}
+    left = {*leftovers(folder / MANIFEST), folder / LOCK}
     return any(path not in left for path in folder.iterdir())
 
 
@@ -160,17 +160,21 @@ def check_is_ours(folder: Path, script: str) -> None:
 
 
 def delete_run(folder: Path, script: str) -> None:
-    """Deletes what a run's manifest names, and its subfolders' manifests, after `files_of_run`."""
+    """Deletes what a run's manifest names, the manifest last: it can be interrupted and repeated.
+
+    UsageError, before anything is deleted, where a subfolder is another script's.
+    """
     files, folders = files_of_run(folder, script)
-    for file in files:
+    for file in files[:-1]:
         file.unlink(missing_ok=True)
     for subfolder in reversed(folders):
-        if not any(subfolder.iterdir()):
+        with suppress(OSError):  # it holds something else, or a terminal stands in it
             subfolder.rmdir()
+    files[-1].unlink(missing_ok=True)
 
 
 def files_of_run(folder: Path, script: str) -> tuple[list[Path], list[Path]]:
-    """A run's files, the manifests last, and its subfolders, a folder before those in it.
+    """A run's files, its manifest last, and its subfolders, a folder before those in it.
 
     Raises UsageError where a subfolder is another script's.
     """
@@ -182,18 +186,12 @@ def files_of_run(folder: Path, script: str) -> tuple[list[Path], list[Path]]:
     for name in names:
         path = folder / name
         if path.is_symlink() or not path.is_dir():
-            files += [path, *_leftovers(path)]
-        elif not any(path.iterdir()):
+            files += [path, *leftovers(path)]
+        elif not holds_anything(path):
+            files += [*leftovers(path / MANIFEST), path / LOCK]
             folders.append(path)
         else:
             below = files_of_run(path, script)
             files += [*below[0], path / LOCK]
             folders += [path, *below[1]]
     return [*files, folder / MANIFEST], folders
-
-
-def _leftovers(path: Path) -> list[Path]:
-    """What a killed process left of a file that it was writing (see `files.write_whole`)."""
-    pattern = re.compile(re.escape(f".{path.name}.") + r"\d+")
-    hidden = path.parent.glob(".*")
-    return [other for other in hidden if pattern.fullmatch(other.name)]

@@ -17,7 +17,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from common.data import LabelledImages
 from common.errors import RunError, UsageError
-from common.files import lock_for
+from common.files import lock_for, patiently
 from common.terminal import say, track
 
 LEFT_BEHIND = re.compile(r"\d{5}\.png\.\d+")  # by an export that was killed
@@ -62,8 +62,10 @@ def _missing(folder: Path, splits: Mapping[str, LabelledImages]) -> Iterator[tup
                 name = entry.name
                 if entry.is_dir():  # `ImageFolder` would read what is in it too
                     raise UsageError(f"{entry.path} is a folder; move it out of {folder}")
-                known = expected.pop(f"{subfolder.name}/{name}", None) is not None
-                if not known and name.lower().endswith(IMG_EXTENSIONS):
+                known = f"{subfolder.name}/{name}"
+                if known in expected and entry.stat().st_size:  # empty: the power was lost
+                    del expected[known]
+                elif known not in expected and name.lower().endswith(IMG_EXTENSIONS):
                     raise UsageError(
                         f"{subfolder / name} is not an image of this data set; "
                         f"move it out of {folder}"
@@ -81,7 +83,7 @@ def _write_png(path: Path, image: Tensor) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         temporary.write_bytes(buffer.getbuffer())
-        temporary.replace(path)
+        patiently(lambda: temporary.replace(path))
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -90,19 +92,29 @@ def decode_images(dataset: ImageFolder) -> Tensor:
     """Every image of an image folder (uint8, N×1×H×W, grey 0..255), in the data set's order.
 
     The grey values are those of `Grayscale` and, divided by 255, of `ToTensor`. Raises RunError for
-    a file that is no image or has another size than the first.
+    files that are no image or have another size than the first.
     """
     images: list[np.ndarray] = []
+    damaged: list[str] = []
     for path, _ in track(dataset.samples, "images read"):
         try:
             with Image.open(path) as image:
-                images.append(np.asarray(image.convert("L")))
+                grey = np.asarray(image.convert("L"))
         except MemoryError:
             raise
         except Exception:  # on damaged files Pillow raises errors of a dozen types
-            images.append(np.empty(0))
-        if images[-1].shape != images[0].shape or not images[-1].size:
-            raise RunError(f"{path} is damaged; delete it and run again, which writes it anew")
+            damaged.append(path)
+            continue
+        images.append(grey)
+        if grey.shape != images[0].shape:
+            damaged.append(path)
+    if len(damaged) == 1:
+        raise RunError(f"{damaged[0]} is damaged; delete it and run again, which writes it anew")
+    if damaged:
+        raise RunError(
+            f"{damaged[0]} and {len(damaged) - 1:,} more are damaged; delete the folder "
+            f"{dataset.root} and run again, which writes it anew"
+        )
     return torch.from_numpy(np.stack(images)).unsqueeze(1)
 
 

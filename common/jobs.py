@@ -9,8 +9,10 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -83,7 +85,8 @@ class _Worker:
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
         self.process = spawn.Process(target=_serve, args=(work, theirs), daemon=True)
-        self.process.start()
+        with _ctrl_c_waits():
+            self.process.start()
         theirs.close()
         self.job: Job | None = None
 
@@ -106,6 +109,21 @@ class _Worker:
         except (EOFError, OSError):
             self.process.join()
             return "died", f"its process died (exit code {self.process.exitcode})"
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Within it Ctrl-C waits, and a process that is started never gets it: while that imports torch
+    it would end with a traceback. Windows cannot do this; there `common.begin` has to suffice."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # otherwise started within, and lets Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(work: Work, pipe: Connection) -> None:

@@ -40,15 +40,23 @@ class OneLineParser(argparse.ArgumentParser):
         before = read_options(found.out_dir) if found.resume and found.out_dir else None
         options: dict[str, Any] = {}
         for action in self._actions:
-            if before is None or action.dest not in before or action.dest in HOW_STARTED:
+            value = None if before is None else before.get(action.dest)
+            if value is None or action.dest in HOW_STARTED:
                 continue
-            value = before[action.dest]
-            if action.type is not None and value is not None:  # a text is checked like a flag's
-                parts = value if isinstance(value, list) else [value]
-                files = action.nargs == "+"  # those of --predict; others are numbers with commas
-                value = [*map(Path, parts)] if files else ",".join(map(str, parts))
+            parts = [str(part) for part in (value if isinstance(value, list) else [value])]
+            if action.nargs == "+":  # the files of --predict
+                value = [Path(part) for part in parts]
+            elif action.type is not None:  # one value, or numbers with commas between them
+                value = self._checked(action, ",".join(parts))
             options[action.dest] = value
         return options
+
+    def _checked(self, action: argparse.Action, text: str) -> Any:
+        """The value of a text, which is checked as if it stood on the command line."""
+        try:
+            return self._get_value(action, text)
+        except argparse.ArgumentError as error:
+            self.error(str(error))
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}{self._suggestion(message)} (see --help)\n")

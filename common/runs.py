@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from common.claims import Claim, judge, print_claims
 from common.config import as_json, mean_or_none, read_options, write_json
 from common.epochs import Epochs
-from common.errors import RunError, UsageError
+from common.errors import RunError, UsageError, failure_of_the_machine
 from common.folders import LOCK, MANIFEST, RunFolder, files_of_run, read_manifest
 from common.rows import Row
 from common.terminal import WINDOWS, say
@@ -164,8 +164,9 @@ class Run:
         continued = f"; continue with: python {in_shell(parts)}"
         if isinstance(error, KeyboardInterrupt):
             raise type(error)(continued) from None
-        if isinstance(error, OSError | MemoryError) and any(self.folder.rglob("checkpoint.pt")):
-            raise RunError(f"{error or type(error).__name__}{continued}") from None
+        machine = None if error is None else failure_of_the_machine(error)
+        if machine is not None and any(self.folder.rglob("checkpoint.pt")):
+            raise RunError(f"{machine}{continued}") from None
 
     def _has_results(self) -> bool:
         """Whether it has written anything but what every run begins with."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from pathlib import Path
 import torch
 
 from common.cli import PROJECT
-from common.config import as_json, environment, read_commands, write_json
+from common.config import as_json, environment, read_commands, read_options, write_json
 from common.device import (
     configure_numerics,
     resolve_precision,
@@ -24,7 +23,8 @@ from common.device import (
     select_device,
 )
 from common.errors import UsageError
-from common.folders import RunFolder, check_is_ours, delete_run, holds_anything
+from common.files import check_can_write
+from common.folders import MANIFEST, RunFolder, check_is_ours, delete_run, holds_anything
 from common.restart import check_can_replace, check_can_resume, check_options
 from common.runs import Run, in_shell
 from common.terminal import say
@@ -80,6 +80,9 @@ def _occupy(run: Run, argv: Sequence[str] | None) -> None:
     run.run_folder.tidy()
     arguments = sys.argv[1:] if argv is None else argv
     command = f"python {in_shell([run.command, *arguments])}"
+    before = read_options(run.folder) or {}
+    if run.resume and before.get("epochs") != getattr(run.options, "epochs", None):
+        (run.folder / "summary.json").unlink(missing_ok=True)  # of fewer epochs: it goes on
     first, *later = [*(read_commands(run.folder) if run.resume else []), command]
     config = {"script": run.script, "command": first, "options": as_json(vars(run.options))}
     write_json(run.file("config.json"), config | ({"continued": later} if later else {}))
@@ -134,8 +137,7 @@ def check_writable(folder: Path) -> None:
     """Makes the folder where there is none; UsageError where nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        check_can_write(folder / MANIFEST)
     except OSError as error:
         message = f"--out-dir {folder} cannot be written ({error.strerror}); name another folder"
         raise UsageError(message) from None

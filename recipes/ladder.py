@@ -22,6 +22,7 @@ import torch
 from common.cli import add_shared_flags, whole_number, whole_numbers
 from common.config import read_options
 from common.errors import RunError, UsageError
+from common.files import patiently
 from common.jobs import Job
 from common.parser import all_seeds, check_predict
 from common.ranks import default_jobs, rank, run_on_all_ranks, under_torchrun
@@ -125,8 +126,7 @@ def run_ladder(
         steps = {name: changes for name, changes in steps.items() if name != IN_16_BITS}
     full = everything(base, steps).epochs
     asked = options.epochs if "epochs" in options else full
-    every = climb(base, steps) | without_each(base, steps, instead)
-    recipes = _shortened(every, asked, full)
+    recipes = _shortened(climb(base, steps) | without_each(base, steps, instead), asked, full)
     jobs: dict[tuple[Recipe, int], Job] = {}
     for seed in options.seeds:
         for name, recipe in recipes.items():
@@ -168,7 +168,7 @@ def helps_rank_0(options: argparse.Namespace, train_one: Callable[[Run, Any], ob
 
 def _work(train_one: Callable[[Run, Any], object], job: Job) -> None:
     train_one(job.run, job.settings)
-    (job.run.folder / "checkpoint.pt").unlink(missing_ok=True)  # a finished one needs none
+    patiently(partial((job.run.folder / "checkpoint.pt").unlink, missing_ok=True))  # not needed
 
 
 def _history(job: Job) -> Sequence[Row]:

@@ -139,11 +139,14 @@ def save_weights(run: Run, network: nn.Module) -> None:
     """Rounds the network's weights to 16-bit floats and saves them as `model.safetensors`.
 
     So the file is half as large, and the network that is tested afterwards is the saved one.
+    Tensors with numbers beyond 65,504, the largest of 16 bits, keep their 32.
     """
     tensors = {}
     with torch.no_grad():
         for name, value in network.state_dict().items():
             rounded = value.half() if value.is_floating_point() else value
+            if not rounded.isfinite().all():
+                rounded = value
             value.copy_(rounded)
             tensors[name] = rounded.cpu().contiguous()
     save_safetensors(run.file(WEIGHTS), tensors)

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 WET = ANSWERS.index("wet")
 WITHIN = 120  # seconds, on two cores
+# What a day can have, of each measurement: mm, °C, °C, m/s. Missing numbers are often -9999.
+POSSIBLE = {"precipitation": (0, 2000), "temp_max": (-90, 60), "temp_min": (-90, 60),
+            "wind": (0, 120)}  # fmt: skip
 FEWEST_DAYS = 12  # three that the network sees, and nine before: it counts spells of up to ten days
 Answers = Mapping[str, Sequence[Tensor]]  # of each seed's network: probabilities, N×2
 Rules = Mapping[str, Tensor]  # what a simple rule answers, N
@@ -263,8 +266,8 @@ def draw_reliability(panel: Axes, probabilities: Tensor, wet: Tensor) -> None:
 def read_days(path: Path) -> Tensor:
     """The measurements (D×4) of the days in a table of your own, in order.
 
-    The table has the columns of data/weather's. UsageError where it has not, or lacks a day between
-    its first and its last.
+    The table has the columns of data/weather's. UsageError where it has not, lacks a day between
+    its first and its last, or has a number that no weather has.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # as Excel saves it, too
@@ -277,6 +280,13 @@ def read_days(path: Path) -> Tensor:
         columns = ", ".join(("date", *MEASUREMENTS))
         message = f"{path} is no table of days ({error}); its columns must be {columns}"
         raise UsageError(message) from None
+    for day, row in zip(days, measurements, strict=True):
+        for name, value in zip(MEASUREMENTS, row, strict=True):
+            low, high = POSSIBLE[name]
+            if not low <= value <= high:  # NaN is not either
+                raise UsageError(
+                    f"{path}: {name} of {day['date']} is {value:g}; accepted: {low} to {high}"
+                )
     if len(days) < FEWEST_DAYS or (dates[-1] - dates[0]).days != len(days) - 1:
         raise UsageError(f"{path}: {FEWEST_DAYS} days or more are needed, one after the other")
     return torch.tensor(measurements)

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import http.server
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from common.archives import CHECKSUMS
 from common.cli import PROJECT
 from common.data import CLOTHES, InMemoryDataset, load_images, make_loader
 from common.errors import RunError, UsageError
+from common.start import check_writable
 
 RAW = PROJECT / "data" / "MNIST" / "raw"
 LABELS = "t10k-labels-idx1-ubyte.gz"
@@ -203,6 +205,24 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "data" / "MNIST").write_text("a file where a folder should be")
     with pytest.raises(RunError, match=r"is missing and .* cannot be written"):
         load_images("MNIST", "test", tmp_path / "data")
+
+
+@pytest.mark.usefixtures("mirror")
+def test_a_folder_that_refuses_is_not_asked_by_tempfile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows `tempfile` takes the refusal for a name that is taken, and tries for hours."""
+
+    def refuse(self: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", None)
+    monkeypatch.setattr(tempfile, "TemporaryFile", None)
+    with pytest.raises(RunError, match=r"cannot be written \(Permission denied\)"):
+        load_images("MNIST", "test", tmp_path)
+    with pytest.raises(UsageError, match=r"cannot be written \(Permission denied\)"):
+        check_writable(tmp_path)
 
 
 def test_runs_that_start_together_fetch_an_archive_once(copy: Path, mirror: _Server) -> None:

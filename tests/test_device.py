@@ -57,7 +57,9 @@ def test_auto_takes_no_gpu_that_this_pytorch_cannot_use(
     assert said == "Computing on the processor; this PyTorch cannot use the GPU (hpu)."
 
 
-def test_a_gpu_whose_memory_is_full_is_no_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_whose_memory_is_full_is_no_missing_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -66,6 +68,11 @@ def test_a_gpu_whose_memory_is_full_is_no_missing_one(monkeypatch: pytest.Monkey
         computes(GPU)
     with pytest.raises(torch.OutOfMemoryError):
         select_device("cuda")
+    # Who computes on the CPU does not need it.
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: GPU)
+    say_where(torch.device("cpu"))
+    assert "--device cuda computes on the GPU." in " ".join(capsys.readouterr().out.split())
 
 
 def test_of_several_gpus_the_one_that_computes_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -106,12 +107,49 @@ if __name__ == "__main__":
 """
 
 
-def start(script: Path, source: str, *arguments: object) -> subprocess.Popen[str]:
+def start(
+    script: Path, source: str, *arguments: object, session: bool = False
+) -> subprocess.Popen[str]:
     script.write_text(source)
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     command = [sys.executable, str(script), *map(str, arguments)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(
+        command, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=session,
+        # Ctrl-C may be ignored where the tests run in the background; a child would inherit that.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL) if session else None,
+    )  # fmt: skip
+
+
+STARTING = """
+import sys
+from pathlib import Path
+from common.cli import guarded
+from common.jobs import run_jobs
+from tests.test_jobs import ignore, make_jobs, work
+
+@guarded
+def main(argv=None):
+    jobs = make_jobs(Path(sys.argv[1]), ["a", "b", "c", "d"], epochs=1_000_000)
+    print("starts", flush=True)
+    run_jobs(jobs, work, 4, ignore)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("after", [0.1, 0.4])
+def test_ctrl_c_while_workers_start_is_one_line(after: float, tmp_path: Path) -> None:
+    """A terminal sends it to all processes, also to those that are still importing torch."""
+    parent = start(tmp_path / "script.py", STARTING, tmp_path / "run", session=True)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "starts\n"
+    time.sleep(after)
+    os.killpg(parent.pid, signal.SIGINT)
+    _, err = parent.communicate(timeout=60)
+    assert (parent.returncode, err) == (130, "script.py: interrupted\n")
 
 
 def is_running(process: int) -> bool:

@@ -1,14 +1,17 @@
-"""What an epoch skips, against counts and sums by hand."""
+"""What an epoch skips, against counts and sums by hand; weights in 16 bits."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from common.data import InMemoryDataset, make_loader
-from recipes.training import SkipEasy
+from recipes.training import WEIGHTS, SkipEasy, load_weights, save_weights
+from tests.conftest import make_run
 
 
 def test_all_hard_examples_are_drawn_and_a_part_of_the_easy() -> None:
@@ -80,3 +83,18 @@ def test_without_skipping_it_is_the_ordinary_loss() -> None:
     assert drawn.sort().values.tolist() == list(range(7))
     loss = order(logits[drawn], labels[drawn])
     assert torch.allclose(loss, cross_entropy(logits, labels))
+
+
+def test_what_16_bits_cannot_hold_is_saved_in_32(tmp_path: Path) -> None:
+    """Batch norm keeps a training finite at rates at which its variances become very large."""
+    network = nn.BatchNorm1d(2)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([0.1, 2.0]))
+        network.running_var.copy_(torch.tensor([1.0, 199_506.1]))  # type: ignore[union-attr]
+    with make_run(tmp_path) as run:
+        save_weights(run, network)
+    again = nn.BatchNorm1d(2)
+    load_weights(tmp_path / WEIGHTS, again)
+    assert again.weight.tolist() == [float(torch.tensor(0.1).half()), 2.0]
+    assert torch.equal(again.running_var, torch.tensor([1.0, 199_506.1]))  # type: ignore[arg-type]
+    assert torch.equal(network.weight, again.weight), "what is tested is what is saved"

@@ -232,6 +232,11 @@ def test_your_own_days(weights: Path, tmp_path: Path, call: Call) -> None:
     assert f"{expected:.0%}" in out
     assert numbers(tmp_path / "seen")["wet_1"] == pytest.approx(expected)
     assert (tmp_path / "seen" / "seen.png").exists()
+    # The command that an interrupted run prints.
+    assert call(main, "--out-dir", tmp_path / "seen", "--resume")[::2] == (0, "")
+    other = call(main, "--predict", table, "--out-dir", weights.parent, "--resume")
+    assert other[0] == 2
+    assert "was started with other options" in other[2]
 
 
 def test_validation_leaves_2015_alone(
@@ -264,8 +269,12 @@ def table_of(*days: int) -> str:
         (table_of(*range(1, 12)), "12 days or more"),
         (table_of(*range(1, 12), 13), "one after the"),
         (f"{HEADER}1.1.2020,0,9,3,1\n", "is no table of days"),
+        (table_of(*range(1, 13)).replace(",9,", ",-9999,", 1),
+         "temp_max of 2020/01/01 is -9999; accepted: -90 to 60"),
+        (table_of(*range(1, 13)).replace(",0,", ",nan,", 1),
+         "precipitation of 2020/01/01 is nan; accepted: 0 to 2000"),
     ],
-    ids=["missing", "columns", "too few days", "a gap", "dates"],
+    ids=["missing", "columns", "too few days", "a gap", "dates", "-9999", "nan"],
 )
 def test_a_strange_table_of_days(table: str | None, said: str, tmp_path: Path) -> None:
     path = tmp_path / "days.csv"

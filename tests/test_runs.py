@@ -21,7 +21,7 @@ from common.data import load_images
 from common.device import resolve_precision, select_device
 from common.errors import RunError, UsageError
 from common.files import write_text, write_whole
-from common.folders import MANIFEST
+from common.folders import MANIFEST, delete_run
 from common.runs import Run
 from common.start import start_run
 from tests.conftest import Call, make_run
@@ -59,6 +59,29 @@ def test_on_windows_a_file_that_a_virus_scanner_reads_is_waited_for(
     assert not refusals
 
 
+def test_on_macos_a_file_reaches_the_disk_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="POSIX")
+    asked: list[int] = []
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", lambda file, command: asked.append(command))
+    write_text(tmp_path / "file", "whole")
+    assert asked == [51]
+
+
+def test_a_file_is_named_on_the_disk_before_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut would otherwise leave a file that no manifest names: the next run's, it seems."""
+    with make_run(tmp_path) as run:
+        manifest, on_disk = tmp_path / MANIFEST, list[str]()
+        monkeypatch.setattr(os, "fsync", lambda _: on_disk.append(manifest.read_text()))
+        run.file("model.pt")
+    assert on_disk[-1].endswith('"model.pt"\n')
+
+
 NO_MEMORY = "error: out of memory; a lower --limit helps, or --batch-size"
 
 
@@ -70,6 +93,8 @@ NO_MEMORY = "error: out of memory; a lower --limit helps, or --batch-size"
         (OSError(errno.ENOSPC, "No space left"), 1, "error: [Errno 28] No space left"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, NO_MEMORY),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to"), 1, NO_MEMORY),
+        (torch.AcceleratorError("CUDA error: unspecified launch failure\nFor debugging"), 1,
+         "error: the GPU failed (CUDA error: unspecified launch failure)"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -84,6 +109,19 @@ def test_an_error_is_one_line_and_an_exit_code(
         main([])
     assert stop.value.code == code
     assert capsys.readouterr().err == f"{Path(__file__).name}: {line}\n"
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"),
+              torch.AcceleratorError("CUDA error: unspecified launch failure")],
+)  # fmt: skip
+def test_a_failure_of_the_machine_names_the_command_that_continues(
+    error: Exception, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path)
+    run.file("checkpoint.pt").write_bytes(b"trained")
+    with pytest.raises(RunError, match="; continue with: python script"), run:
+        raise error
 
 
 def test_a_defect_keeps_its_traceback() -> None:
@@ -173,6 +211,33 @@ def test_overwrite_deletes_what_the_run_wrote_and_nothing_else(tmp_path: Path) -
     assert not (folder / "part").exists()
 
 
+def test_a_deletion_that_was_interrupted_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: Path) -> None:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    finished_run(folder)
+    monkeypatch.setattr(Path, "rmdir", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        delete_run(folder, "script.py")
+    monkeypatch.undo()
+    with make_run(folder, overwrite=True) as run:
+        run.file("curves.png")
+        assert not (folder / "part").exists()
+
+
+def test_what_a_killed_start_of_a_part_left_can_be_replaced(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    for path in (tmp_path / "part").iterdir():
+        path.unlink()
+    (tmp_path / "part" / f".{MANIFEST}.123").write_text("{")
+    with make_run(tmp_path, overwrite=True) as run:
+        run.file("curves.png")
+        assert not (tmp_path / "part").exists()
+
+
 def test_overwrite_checks_everything_before_it_deletes_anything(tmp_path: Path) -> None:
     """The user put a folder of another script's in the place of a subrun."""
     folder = tmp_path / "run"
@@ -240,6 +305,16 @@ def test_the_command_that_started_a_run_stays_when_it_is_continued(tmp_path: Pat
     assert config["command"] == "python script.py --epochs 9"
     assert config["continued"] == ["python script.py --resume",
                                    "python script.py --resume --epochs 12"]  # fmt: skip
+
+
+def test_a_run_that_gets_more_epochs_is_no_finished_one(tmp_path: Path) -> None:
+    with make_run(tmp_path, epochs=6) as run:
+        run.finish(1, [], "")
+    with make_run(tmp_path, epochs=6, resume=True):
+        assert (tmp_path / "summary.json").exists()
+    with pytest.raises(KeyboardInterrupt), make_run(tmp_path, epochs=12, resume=True):
+        raise KeyboardInterrupt
+    assert not (tmp_path / "summary.json").exists()
 
 
 def test_a_run_is_continued_in_its_own_precision(tmp_path: Path) -> None:
