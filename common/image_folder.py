@@ -62,10 +62,8 @@ def _missing(folder: Path, splits: Mapping[str, LabelledImages]) -> Iterator[tup
                 name = entry.name
                 if entry.is_dir():  # `ImageFolder` would read what is in it too
                     raise UsageError(f"{entry.path} is a folder; move it out of {folder}")
-                known = f"{subfolder.name}/{name}"
-                if known in expected and entry.stat().st_size:  # empty: the power was lost
-                    del expected[known]
-                elif known not in expected and name.lower().endswith(IMG_EXTENSIONS):
+                known = expected.pop(f"{subfolder.name}/{name}", None) is not None
+                if not known and name.lower().endswith(IMG_EXTENSIONS):
                     raise UsageError(
                         f"{subfolder / name} is not an image of this data set; "
                         f"move it out of {folder}"
