@@ -69,7 +69,7 @@ def check_can_write(path: Path) -> None:
 
 
 def sync(file: IO[Any]) -> None:
-    """Has what was written to a file on the disk, whatever happens to the power.
+    """Waits until what was written to a file is on the disk, and survives a power cut.
 
     On macOS `os.fsync` leaves it in the drive's own memory.
     """
