@@ -31,8 +31,8 @@ The document (5 of five) is chapter 3 of "Modern Computer Vision with PyTorch".
 As there, validation is on the 10,000 test images. Its sections are numbered 5.1 to
 5.17 here. For 5.12 and 5.16 it gives two learning rates: 0.001 in its notebook, and
 0.01 in the code that its text refers to. EXPERIMENTS has 0.001, FURTHER has 0.01.
-For 5.15 and 5.16 that code has 5 epochs. Here it is 30, and what the document says
-is judged after 5 epochs too.
+For 5.15 and 5.16 that code has 5 epochs. Here it is 30; the gaps between training
+and validation are judged after 5 epochs too.
 """
 
 from __future__ import annotations

@@ -202,7 +202,7 @@ def train_watched(
     model = LineNetwork(size, experiment).to(run.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=experiment.lr)
     batches = lines.batches(experiment.batch_size, unit, run.seed)
-    updates = draft.Updates(model, optimizer, len(batches), unit)
+    updates = draft.Updates(model, optimizer, len(batches), unit, lines.first(20))
     for _ in range(experiment.epochs):
         train_one_epoch(model, batches, loss_function, optimizer, after_step=updates.note,
                         may_diverge=True)

@@ -36,7 +36,8 @@ def learning_rates(ids: str, error: str, unit: str) -> tuple[Claim, ...]:
               f"saturated_{unit}_0.01", at_least(0.5), "{:.1%}", DOCUMENT),
         Claim(numbers[2], f"learning rate 0.001, {share}", "not really 1 or 0",
               f"saturated_{unit}_0.001", at_most(0.05), "{:.1%}", DOCUMENT),
-        Claim(numbers[3], f"learning rate 0.001, {error}: share of batches whose mean output rose",
+        Claim(numbers[3], f"learning rate 0.001, {error}: share of updates after which the mean "
+              "output for the same lines rises",
               "rise after one batch, fall after the next",
               f"rising_{unit}_0.001", about(0.5, 0.4), "{:.0%}", DOCUMENT),
     )  # fmt: skip

@@ -38,16 +38,19 @@ HIGHEST = 1e9  # of the figure: a network that explodes leaves it within a few u
 class Updates:
     """What every update of a training did; `train_one_epoch` calls `note` as its `after_step`.
 
-    A row is one update. Before the update: its loss, the largest of its batch's outputs, the mean
-    of their sigmoids, the share of sigmoids that are 0.000 or 1.000 in three decimals, how far the
-    answers to different images spread (standard deviation), and the norm of the gradient. After the
-    update: the largest weight. One in the outputs is `unit` pixels.
+    A row is one update. Before the update: its loss, the largest of its batch's outputs, the share
+    of their sigmoids that are 0.000 or 1.000 in three decimals, how far the answers to different
+    images spread (standard deviation), and the norm of the gradient. After the update: the largest
+    weight, and the mean of the sigmoids of the outputs for the `watched` lines, always the same
+    ones. One in the outputs is `unit` pixels.
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: Optimizer, per_epoch: int, unit: int
+        self, model: nn.Module, optimizer: Optimizer, per_epoch: int, unit: int, watched: Lines
     ) -> None:
         self.model, self.per_epoch, self.unit = model, per_epoch, unit
+        device = next(model.parameters()).device
+        self.watched = watched.images.to(device).float()  # N×1×S×S
         self.rows: list[Row] = []
         self.gradient = torch.tensor(math.nan)
         # After the step the gradients are set to zero: the optimizer calls this before it.
@@ -62,6 +65,8 @@ class Updates:
         weights = [weights.detach().abs().max() for weights in self.model.parameters()]
         squashed = outputs.sigmoid()
         saturated = (squashed < 0.0005) | (squashed > 0.9995)
+        with torch.inference_mode():
+            answers = self.model(self.watched).sigmoid()
         self.rows.append(
             {
                 "update": len(self.rows) + 1,
@@ -70,7 +75,7 @@ class Updates:
                 "gradient_norm": self.gradient.item(),
                 "largest_weight": torch.stack(weights).max().item(),  # NaN if one of them is
                 "saturated": share_of(saturated),
-                "mean": squashed.mean().item(),
+                "mean": answers.mean().item(),
                 "spread": outputs.std(0, correction=0).mean().item(),
             }
         )

@@ -85,7 +85,8 @@ def learning_rates(run: Run, watched: Watched) -> None:
     say(
         "A sigmoid squeezes any number into 0..1. Where it gives almost 0 or 1, its gradient is "
         "almost 0, and learning stops. largest: the largest number before the sigmoid, in the last "
-        "batch. rose: the share of batches whose mean output is above that of the batch before. "
+        "batch. rose: the share of updates after which the mean output for 20 lines, always the "
+        "same, is above that after the update before. "
         "The document does not show the unit of its errors, so three readings are tried: errors as "
         "fractions of the image's side, summed as in the final run or averaged, and errors in "
         "pixels, averaged."

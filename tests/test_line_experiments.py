@@ -184,6 +184,15 @@ def test_the_loss_before_the_sigmoid_by_hand() -> None:
     assert rates.squashed_loss(outputs, ends, "mean", factor=4) == 4 * 0.25
 
 
+def test_a_network_that_learns_nothing_does_not_rise(tmp_path: Path) -> None:
+    """Whatever its batches hold: the output is that for the same lines."""
+    lines = make_lines(100, 64, seed=0)
+    with make_run(tmp_path) as run:
+        updates = train_watched(run, Experiment(lr=1e-30, batch_size=10, epochs=1), lines)
+    assert len(updates.rows) == 10
+    assert {row["mean"] for row in updates.rows} == {updates.rows[0]["mean"]}
+
+
 def test_high_rates_saturate_in_pixels(tmp_path: Path) -> None:
     """Outputs that get stuck at 0 or 1."""
     lines = make_lines(100, 64, seed=0)
