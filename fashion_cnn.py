@@ -196,7 +196,7 @@ def load_network(path: Path) -> ClothesCNN:
         experiment = Experiment(kernel_size, "norm.weight" in weights, features == 32 * 7 * 7)
         model = ClothesCNN(experiment, classes)
         model.load_state_dict(weights)
-    except (KeyError, ValueError, RuntimeError):
+    except (KeyError, IndexError, ValueError, RuntimeError):
         raise UsageError(f"{path} holds no network of fashion_cnn.py") from None
     return model.eval()
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UsageError
-from common.files import Damaged, load_tensors
+from common.files import LARGEST_WEIGHTS, Damaged, load_tensors
 
 FORMAT = 2
 PARTS: dict[str, Any] = {  # of a checkpoint, with their types
@@ -30,6 +30,8 @@ def load_weights(
     a number is NaN or infinite. `accepted` ends the message."""
     other = f"{path} is damaged or holds no network of {script}; {accepted}"
     try:
+        if path.stat().st_size > LARGEST_WEIGHTS:
+            raise Damaged
         weights = load_tensors(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})") from None
@@ -40,7 +42,11 @@ def load_weights(
     ):
         raise UsageError(other)
     for name, value in weights.items():
-        if not value.isfinite().all():
+        try:
+            finite = bool(value.isfinite().all())
+        except RuntimeError:  # of a kind that none of ours has, such as 8-bit floats
+            raise UsageError(other) from None
+        if not finite:
             raise UsageError(f"{path}: the weights {name} are not finite numbers (NaN or infinite)")
     return weights
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from common.errors import RunError, Terminated, UsageError, failure_of_the_machine
 from common.parser import make_parser as make_parser
-from common.terminal import patient_output
+from common.terminal import one_line, patient_output
 
 
 def _number(kind: type, accepts: Callable[[Any], bool], accepted: str) -> Callable[[str], Any]:
@@ -160,5 +160,5 @@ def guarded(main: Callable[[Sequence[str] | None], None]) -> Callable[..., None]
 
 
 def _stop(line: str, code: int) -> NoReturn:
-    print(" ".join(line.split()), file=sys.stderr)
+    print(one_line(" ".join(line.split())), file=sys.stderr)
     raise SystemExit(code)

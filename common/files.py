@@ -24,6 +24,8 @@ from torch import Tensor
 
 from common.terminal import WINDOWS
 
+LARGEST_WEIGHTS = 100_000_000  # bytes: any network here is far smaller
+
 
 class Damaged(Exception):
     """A file's content is not what was written."""
@@ -155,14 +157,16 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
     Raises Damaged for another file, where a checksum is wrong, and for numbers that are NaN or
     infinite; OSError where it cannot be read.
     """
+    if path.stat().st_size > LARGEST_WEIGHTS:
+        raise Damaged
     content = path.read_bytes()
     try:
         tensors = safetensors.torch.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    except (safetensors.SafetensorError, ValueError):
-        raise Damaged from None
-    stated = header.get("__metadata__", {}).get("sha256")
-    finite = all(value.isfinite().all() for value in tensors.values())
+        finite = all(value.isfinite().all() for value in tensors.values())
+    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError):
+        raise Damaged from None  # the last two: of types that torch lacks, or cannot test
+    stated = (header.get("__metadata__") or {}).get("sha256")
     if not finite or stated not in (None, _checksum(tensors)):
         raise Damaged
     return tensors

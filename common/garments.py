@@ -50,6 +50,8 @@ def as_fashion_garment(colours: Colours) -> Tensor:
     where nothing stands out from it.
     """
     mask = _foreground(colours)
+    if not mask.any():
+        raise ValueError("nothing stands out from its background")
     grey = colours @ np.array([0.299, 0.587, 0.114])
     negated = 1 - grey
     light = max(0.0, LIGHT_CLOTHES - float(negated[mask].mean()))

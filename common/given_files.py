@@ -13,7 +13,7 @@ from torch import Tensor
 
 from common.errors import UsageError
 from common.image_files import OwnImage
-from common.terminal import say, track
+from common.terminal import one_line, say, track
 
 Found = TypeVar("Found")
 NAMED = 10  # files left out that are named; of more only the number is said
@@ -52,7 +52,7 @@ def _fitting(path: Path) -> list[Path]:
 def say_left_out(refusals: Sequence[str]) -> None:
     """Names the first ten files that cannot be used, and says how many more there are."""
     for refusal in refusals[:NAMED]:
-        say(f"Left out: {refusal}.")
+        say(f"Left out: {one_line(refusal)}.")
     if len(refusals) > NAMED:
         say(f"Left out: {len(refusals) - NAMED} more files that cannot be used.")
 

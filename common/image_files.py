@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from common.errors import UsageError
-from common.labels import one_line
+from common.terminal import one_line
 
 Colours = npt.NDArray[np.float64]  # H×W×3: red, green, blue, 0..1
 
@@ -25,6 +25,8 @@ Colours = npt.NDArray[np.float64]  # H×W×3: red, green, blue, 0..1
 # is a program, which it would run.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 LARGEST = 50_000_000  # pixels; of a JPEG, as many as telephones have: it is read smaller
+# Of these the decoders hold much more than the pixels.
+LARGEST_OF = {"AVIF": 30_000_000, "JPEG2000": 15_000_000, "WEBP": 18_000_000}
 WORKING_SIDE = 300  # the longer side that an image is reduced to: enough for a stroke, and quick
 AT_ONCE = 1_000_000  # pixels of a large image that are converted at a time, to save memory
 ORIENTATION = 0x0112  # the field of EXIF in which a camera says how it was held
@@ -46,8 +48,12 @@ class OwnImage:
 
 def own_image(name: str, colours: Colours, image: Tensor, note: str = "") -> OwnImage:
     """An image (H×W×3, 0..1) and what becomes of it for a network (1×28×28, 0..1)."""
-    original = torch.from_numpy((colours * 255).round().astype(np.uint8))
-    return OwnImage(one_line(name), original, image, note)
+    return OwnImage(one_line(name), torch.from_numpy(to_bytes(colours)), image, note)
+
+
+def to_bytes(colours: Colours) -> npt.NDArray[np.uint8]:
+    """Colours 0..1 as bytes, an eighth of the memory; nothing is lost of what was read from one."""
+    return (colours * 255).round().astype(np.uint8)
 
 
 def read_image(path: Path) -> Colours:
@@ -55,7 +61,8 @@ def read_image(path: Path) -> Colours:
 
     Reads the usual formats, and turns the image as the camera says. Transparent parts become white,
     or black where the rest is light. Raises UsageError for a file that is missing, is no image, or
-    has more than 50 million pixels (a JPEG 178 million, where Pillow stops).
+    has more than 50 million pixels (a JPEG 178 million, where Pillow stops, if it is no progressive
+    one; WebP 18, AVIF 30, JPEG 2000 15 million).
     """
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it says is in our one line
     try:
@@ -82,9 +89,12 @@ def _read_small(path: Path) -> Colours:
     Image.init()
     with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
         size = f"{image.width}×{image.height}"
+        pixels, largest = image.width * image.height, LARGEST_OF.get(image.format or "", LARGEST)
         image.draft(None, (4 * WORKING_SIDE, 4 * WORKING_SIDE))  # a JPEG smaller, in less time
-        if image.width * image.height > LARGEST:
-            raise UsageError(f"{path} has {size} pixels; at most {LARGEST:,} are read")
+        if not image.info.get("progressive"):  # of such a JPEG the decoder holds all of it
+            pixels = image.width * image.height
+        if pixels > largest:
+            raise UsageError(f"{path} has {size} pixels; at most {largest:,} are read")
         with _without_libtiff_s_words() if image.format == "TIFF" else nullcontext():
             small = _without_depth(_reduced(image))
         small.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)

@@ -113,6 +113,7 @@ def _border_and_terms(shape: tuple[int, ...]) -> tuple[Mask, Grey]:
     rows, columns = ((np.arange(side) + 0.5) / side - 0.5 for side in shape)
     y, x = np.meshgrid(rows, columns, indexing="ij")
     border = np.maximum(np.abs(y), np.abs(x)) > 0.5 - BORDER
+    border[[0, -1]] = border[:, [0, -1]] = True  # also of six pixels or fewer
     return border, np.stack([np.ones(shape), y, x, y**2, x * y, x**2], axis=-1)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import unicodedata
 
 from matplotlib.font_manager import FontProperties, findfont, fontManager
 from matplotlib.ft2font import FT2Font
+
+from common.terminal import one_line
 
 # Fonts with Chinese, Japanese or Korean characters, as systems bring them.
 ASIAN_FONTS = (
@@ -13,11 +16,6 @@ ASIAN_FONTS = (
     "Malgun Gothic", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC",
     "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Arial Unicode MS",
 )  # fmt: skip
-
-
-def one_line(name: str) -> str:
-    """The name with `?` for each character that no terminal prints, such as the end of a line."""
-    return "".join(character if character.isprintable() else "?" for character in name)
 
 
 def shortened(name: str, longest: int) -> str:
@@ -29,10 +27,22 @@ def shortened(name: str, longest: int) -> str:
 
 
 def drawable(name: str, longest: int = 28) -> str:
-    """The name as matplotlib draws it: short, no formula, `?` where no font has a glyph."""
+    """The name as matplotlib draws it: short, no formula, `?` where no font has a glyph.
+
+    It is as broad as `longest` ordinary letters at most; capitals and Chinese letters are broader.
+    """
     known = _characters_with_glyphs()
     drawn = "".join(letter if ord(letter) in known else "?" for letter in one_line(name))
-    return shortened(drawn, longest).replace("$", r"\$")
+    breadth = sum(map(_breadth, drawn))
+    if breadth > longest:
+        drawn = shortened(drawn, int(longest * len(drawn) / breadth))
+    return drawn.replace("$", r"\$")
+
+
+def _breadth(letter: str) -> float:
+    if unicodedata.east_asian_width(letter) in "WF":
+        return 2
+    return 1.3 if letter.isupper() else 1
 
 
 @functools.cache

@@ -18,8 +18,7 @@ from common.errors import UsageError
 from common.files import write_text
 from common.given_files import say_left_out
 from common.image_files import Colours, OwnImage, own_image, read_image
-from common.labels import one_line
-from common.terminal import say, track
+from common.terminal import one_line, say, track
 
 SIDE = 28
 UNSEEN_SHARE = 5  # one image of so many is kept for the test where the script splits a folder

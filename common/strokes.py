@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,9 +50,9 @@ class Part(Box):
         return rows, slice(self.left, self.right + 2 * margin)
 
     def scaled(self, factor: float) -> Box:
-        """The box on an image `factor` times as large."""
-        sides = (self.top, self.bottom, self.left, self.right)
-        return Box(*(round(factor * side) for side in sides))
+        """The box on an image `factor` times as large: of all pixels that it touches."""
+        top, left = math.floor(factor * self.top), math.floor(factor * self.left)
+        return Box(top, math.ceil(factor * self.bottom), left, math.ceil(factor * self.right))
 
     def shared_width(self, other: Part) -> float:
         """The columns above or below each other, relative to the narrower of the two."""

@@ -99,7 +99,10 @@ def console(*, stderr: bool = False) -> Console:
     """The terminal, or 80 columns of plain text where the output goes to a file."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else WIDTH_IN_A_FILE
-    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+    shown = Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+    if shown.width < 1:  # as some terminals say while they start
+        shown.width = WIDTH_IN_A_FILE
+    return shown
 
 
 def say(text: str = "") -> None:
@@ -115,6 +118,11 @@ def say(text: str = "") -> None:
             continue
         broken = textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
         print("\n".join(broken), flush=True)
+
+
+def one_line(name: str) -> str:
+    """The name with `?` for each character that no terminal prints, such as the end of a line."""
+    return "".join(character if character.isprintable() else "?" for character in name)
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -146,11 +154,11 @@ def progress_bar(*, quiet: bool = False) -> Progress:
     """A bar with steps done and time left on a terminal; nothing in a file or if `quiet`."""
     shown = console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=shown,
         disable=quiet or not shown.is_terminal,
         transient=True,

@@ -34,7 +34,7 @@ from common.cli import guarded, make_parser
 from common.data import InMemoryDataset, make_loader
 from common.device import can_fuse, seed_everything
 from common.given_files import read_each
-from common.image_files import read_image
+from common.image_files import read_image, to_bytes
 from common.runs import Run
 from common.start import start_run
 from common.training import predict, train_one_epoch
@@ -255,13 +255,15 @@ def look_at(options: Namespace, argv: Sequence[str] | None) -> None:
     """Finds the ends of the lines in your own pictures."""
     network = EndFinder(RECIPE)
     load_weights(options.weights, network)
-    files = read_each(options.predict, lambda path: [(path, read_image(path))])
+    # As bytes: hundreds of pictures have room in memory.
+    files = read_each(options.predict, lambda path: [(path, to_bytes(read_image(path)))])
     # The run starts only now: nothing is left behind where no picture can be read.
     with start_run(__file__, options, argv) as run:
         network.to(run.device)
         answers = []
         for path, colours in files:
-            answers.append(report.Answer(path, colours, *line_pictures.look(network, colours)))
+            found = line_pictures.look(network, colours / 255)
+            answers.append(report.Answer(path.name, colours, *found))
         run.finish(document=1, claims=(), ending=report.own_pictures(run, answers))
 
 

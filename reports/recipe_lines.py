@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,9 +24,10 @@ from common.figures import (
     new_figure,
     save_figure,
 )
+from common.labels import drawable, shortened
 from common.layers import count_parameters
 from common.runs import Run
-from common.terminal import print_table, say
+from common.terminal import one_line, print_table, say
 from recipes.line_pictures import COLUMNS, describe_test_lines, distances, share_within
 from recipes.training import seconds_of_training
 from reports.line_regression import mark_ends
@@ -42,6 +42,8 @@ KEYS = ("recipe", "clean", "cleaned", "rule")  # of the answers' metrics, in the
 SCORE = "unseen lines with both ends within 2 px"
 TOLERANCES = (1, 2, 5)  # pixels
 SHOWN = 8  # pictures in a row
+DRAWN = 30  # of your own: hundreds would take minutes
+LONGEST_NAME = 40  # of a file, in letters
 SURE = 0.8  # below this share in the two windows the answer comes with a warning
 RIVAL = 0.0025  # above it too: of 600 pictures of one line 3% have more, of 600 of two lines 95%
 
@@ -193,11 +195,11 @@ def kinds(run: Run, test: InMemoryDataset, found: Mapping[str, Sequence[Tensor]]
 
 @dataclass(frozen=True)
 class Answer:
-    """A file's picture (H×W×3, 0..1), the ends found (2×2: x, y in its pixels), how sure they are,
+    """A file's picture (bytes, H×W×3), the ends found (2×2: x, y in its pixels), how sure they are,
     and how much another place is like an end (0..1 both, see `line_pictures.read_out`)."""
 
-    path: Path
-    colours: npt.NDArray[np.float64]
+    name: str
+    colours: npt.NDArray[np.uint8]
     ends: Tensor
     sure: float
     rival: float
@@ -209,7 +211,7 @@ def own_pictures(run: Run, answers: Sequence[Answer]) -> str:
     for number, answer in enumerate(answers, 1):
         height, width = answer.colours.shape[:2]
         run.metrics[f"sure_{number}"] = answer.sure
-        row = [answer.path.name]
+        row = [shortened(one_line(answer.name), LONGEST_NAME)]
         for name, (x, y) in zip(("start", "end"), answer.ends.tolist(), strict=True):
             across, down = (x + 0.5) / width, (y + 0.5) / height
             run.metrics |= {f"{name}_x_{number}": across, f"{name}_y_{number}": down}
@@ -226,11 +228,12 @@ def own_pictures(run: Run, answers: Sequence[Answer]) -> str:
             f"Below {SURE:.0%} do not believe it: the picture shows no line, several lines, or one "
             "unlike those that the network was trained on."
         )
-    several = [answer.path.name for answer in answers if answer.rival > RIVAL]
+    several = [one_line(answer.name) for answer in answers if answer.rival > RIVAL]
     if several:
         say(f"More than one line? A third place looks like an end too: {', '.join(several)}.")
-    own_figure(run, answers)
-    return "Open seen.png: your pictures, and the ends found."
+    own_figure(run, answers[:DRAWN])
+    which = "your pictures" if len(answers) <= DRAWN else f"the first {DRAWN} of your pictures"
+    return f"Open seen.png: {which}, and the ends found."
 
 
 def own_figure(run: Run, answers: Sequence[Answer]) -> None:
@@ -247,5 +250,5 @@ def own_figure(run: Run, answers: Sequence[Answer]) -> None:
         for (x, y), colour in zip(answer.ends.tolist(), COLOURS[:2], strict=True):
             panel.scatter(x, y, s=110, marker="o", facecolors="none", edgecolors=colour,
                           linewidths=2.5, clip_on=False)  # fmt: skip
-        panel.set_title(f"{answer.path.name[-30:]}\n{answer.sure:.0%} sure", fontsize=9)
+        panel.set_title(f"{drawable(answer.name)}\n{answer.sure:.0%} sure", fontsize=9)
     save_figure(figure, run.file("seen.png"))

@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from operator import itemgetter
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -271,8 +271,8 @@ def read_days(path: Path) -> Tensor:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # as Excel saves it, too
-            days = sorted(csv.DictReader(file), key=itemgetter("date"))
-        dates = [datetime.strptime(day["date"], "%Y/%m/%d") for day in days]
+            days = sorted(csv.DictReader(file), key=date_of)  # as text 10/1 would be before 9/1
+        dates = [date_of(day) for day in days]
         measurements = [[float(day[name]) for name in MEASUREMENTS] for day in days]
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})") from None
@@ -287,9 +287,13 @@ def read_days(path: Path) -> Tensor:
                 raise UsageError(
                     f"{path}: {name} of {day['date']} is {value:g}; accepted: {low} to {high}"
                 )
-    if len(days) < FEWEST_DAYS or (dates[-1] - dates[0]).days != len(days) - 1:
+    if len(days) < FEWEST_DAYS or any((b - a).days != 1 for a, b in pairwise(dates)):
         raise UsageError(f"{path}: {FEWEST_DAYS} days or more are needed, one after the other")
     return torch.tensor(measurements)
+
+
+def date_of(day: Mapping[str, str]) -> datetime:
+    return datetime.strptime(day["date"], "%Y/%m/%d")
 
 
 def own_days(run: Run, tables: Sequence[tuple[Path, Tensor]], wet: Sequence[float]) -> str:

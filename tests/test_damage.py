@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from common.checkpoint import FORMAT, load_checkpoint, load_weights
 from common.errors import UsageError
 from common.files import Damaged, load_safetensors, save_safetensors, save_tensors
 from common.rows import read_rows
+from fashion_cnn import load_network
 
 STATE: dict[str, Any] = {
     "format": FORMAT,
@@ -108,6 +111,36 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, content: Any) -> None
         torch.save(content, path)
     with pytest.raises(UsageError, match=r"model\.pt"):
         load_weights(path, "script.py")
+
+
+def test_weights_of_another_kind_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8-bit floats, which cannot be tested; a shape that has no sides; a file of gigabytes."""
+    path = tmp_path / "model.pt"
+    torch.save({"a": torch.ones(2).to(torch.float8_e4m3fn)}, path)
+    with pytest.raises(UsageError, match="holds no network of"):
+        load_weights(path, "script.py")
+    torch.save({"block1.0.weight": torch.tensor(1.0)}, path)
+    with pytest.raises(UsageError, match="holds no network of"):
+        load_network(path)
+    torch.save({"a": torch.ones(2)}, path)
+    monkeypatch.setattr("common.checkpoint.LARGEST_WEIGHTS", 100)
+    with pytest.raises(UsageError, match="holds no network of"):
+        load_weights(path, "script.py")
+
+
+@pytest.mark.parametrize("header", [
+    {"a": {"dtype": "F8_E8M0", "shape": [4], "data_offsets": [0, 4]}},
+    {"__metadata__": None, "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}},
+])  # fmt: skip
+def test_safetensors_of_another_kind_are_refused_or_read(
+    header: dict[str, Any], tmp_path: Path
+) -> None:
+    path, text = tmp_path / "model.safetensors", json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+    with contextlib.suppress(Damaged):
+        assert load_safetensors(path)["a"].item() == 0
 
 
 def test_damaged_weights_of_a_recipe_are_refused_or_read_unchanged(tmp_path: Path) -> None:

@@ -270,6 +270,32 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         assert str(tmp_path / name) in str(error.value)
 
 
+def test_digits_in_two_rows_of_pixels_are_cut_out(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    for number in range(20):
+        pixels = noise.integers(0, 256, (2, 20), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "low.png")
+        with contextlib.suppress(UsageError):
+            for own in read_digits(tmp_path / "low.png"):
+                assert own.original.numel(), number
+
+
+@pytest.mark.parametrize(("name", "sides"), [
+    ("large.webp", (6000, 4000)), ("large.avif", (8000, 4000)), ("large.jp2", (5000, 4000)),
+    ("progressive.jpg", (9000, 6000)),
+])  # fmt: skip
+def test_what_its_decoder_cannot_read_in_little_memory_is_refused(
+    name: str, sides: tuple[int, int], tmp_path: Path
+) -> None:
+    try:
+        Image.new("L", sides, 200).save(tmp_path / name, progressive=True)
+    except (KeyError, ValueError, OSError):
+        pytest.skip(f"this Pillow does not write {name}")
+    with peak_memory() as peak, pytest.raises(UsageError, match="are read"):
+        read_image(tmp_path / name)
+    assert peak.megabytes < 100
+
+
 @pytest.mark.parametrize("mode", ["I;16", "RGBA"])
 def test_a_large_image_needs_little_memory(mode: str, tmp_path: Path) -> None:
     """49 megapixels; the memory beside what Python with torch and matplotlib takes."""

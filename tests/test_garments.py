@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,16 @@ def test_fashion_mnist_s_own_images_come_back(name: str) -> None:
         found = as_fashion_garment(photographed(image.numpy(), name, random))[0].double()
         cosines.append(float((found * image).sum() / (found.norm() * image.norm())))
     assert np.median(cosines) > (0.85 if name == "black" else 0.9)
+
+
+@pytest.mark.parametrize("side", [1, 2, 5, 6])
+def test_a_tiny_image_is_read_or_named(side: int, tmp_path: Path) -> None:
+    """As those of one pixel that web pages hold."""
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    for name, pixels in (("white", np.full_like(noise, 255)), ("noise", noise)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        with contextlib.suppress(UsageError):
+            assert read_garment(tmp_path / f"{name}.png")[0].image.shape == (1, 28, 28)
 
 
 def test_an_empty_photograph_shows_no_garment(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from common.familiar import likeness, warnings_for
 from common.figures import image_grid
 from common.given_files import read_each
 from common.image_files import OwnImage, own_image, read_image
-from common.labels import drawable, font_families, one_line, shortened
+from common.labels import drawable, font_families, shortened
 from common.own_images import (
     as_network_sees,
     class_names,
@@ -30,7 +30,7 @@ from common.own_images import (
     save_names,
     saved_names,
 )
-from common.terminal import say
+from common.terminal import one_line, say
 from reports import own_images as report
 from reports.classification import confusion_figure
 from tests.conftest import make_run
@@ -316,6 +316,7 @@ def test_names_in_figures_and_tables() -> None:
     assert one_line("数字\n.png") == "数字?.png"
     assert shortened("x" * 300, 28) == "x" * 13 + "…" + "x" * 14
     assert len(drawable("n" * 245)) == 28
+    assert len(drawable("N" * 245)) == 21, "capitals are broader"
     if font_families() == ["DejaVu Sans"]:  # a machine without a Chinese font
         assert drawable("数字 3") == "?? 3"
 

@@ -35,6 +35,7 @@ from recipes.line_pictures import (
 )
 from recipes.lines import RECIPE, STEPS, EndFinder, Recipe, find_ends, loss_of, main, train
 from recipes.training import load_weights, save_weights
+from reports import recipe_lines as report
 from reports.line_regression_scores import outermost_pixels
 from tests.conftest import Call, make_run, numbers, read_summary
 
@@ -398,6 +399,22 @@ def test_two_lines_in_a_picture_are_said(tmp_path: Path, call: Call) -> None:
     assert (code, err) == (0, "")
     said = " ".join(out.split())
     assert "More than one line? A third place looks like an end too: two.png." in said
+
+
+def test_names_that_are_hard_to_draw_and_many_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A formula, bytes that are no text, a terminal's colours, the end of a line."""
+    monkeypatch.setattr(report, "DRAWN", 4)
+    names = ["$\\frac{1}{$.png", "\udce4.png", "\x1b[31mred\nnew.png", "a$b$c.png", "last.png"]
+    picture = np.zeros((20, 20, 3), np.uint8)
+    answers = [report.Answer(name, picture, torch.ones(2, 2), 0.9, 1.0) for name in names]
+    with make_run(tmp_path) as run:
+        ending = report.own_pictures(run, answers)
+    assert "the first 4 of your pictures" in ending
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert "?[31mred?new.png" in said
 
 
 def test_what_cannot_work_ends_in_one_line(tmp_path: Path, refused: Callable[..., str]) -> None:

@@ -268,13 +268,14 @@ def table_of(*days: int) -> str:
         ("date,rain\n2020/01/01,0\n", "its columns must be date, precipitation, temp_max"),
         (table_of(*range(1, 12)), "12 days or more"),
         (table_of(*range(1, 12), 13), "one after the"),
+        (table_of(*range(1, 6), 5, *range(7, 14)), "one after the"),
         (f"{HEADER}1.1.2020,0,9,3,1\n", "is no table of days"),
         (table_of(*range(1, 13)).replace(",9,", ",-9999,", 1),
          "temp_max of 2020/01/01 is -9999; accepted: -90 to 60"),
         (table_of(*range(1, 13)).replace(",0,", ",nan,", 1),
          "precipitation of 2020/01/01 is nan; accepted: 0 to 2000"),
     ],
-    ids=["missing", "columns", "too few days", "a gap", "dates", "-9999", "nan"],
+    ids=["missing", "columns", "too few days", "a gap", "twice", "dates", "-9999", "nan"],
 )
 def test_a_strange_table_of_days(table: str | None, said: str, tmp_path: Path) -> None:
     path = tmp_path / "days.csv"
@@ -282,6 +283,14 @@ def test_a_strange_table_of_days(table: str | None, said: str, tmp_path: Path) -
         path.write_text(table)
     with pytest.raises(UsageError, match=said):
         report.read_days(path)
+
+
+def test_dates_without_zeros_are_put_in_order(tmp_path: Path) -> None:
+    """As Excel writes them in China; as text 2020/1/10 comes before 2020/1/9."""
+    path = tmp_path / "days.csv"
+    rows = [f"2020/1/{day},{day},9,3,1" for day in range(12, 0, -1)]
+    path.write_text(HEADER + "\n".join(rows))
+    assert report.read_days(path)[:, 0].tolist() == list(range(1, 13))
 
 
 def test_a_table_of_days_as_excel_saves_it(tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ from torch import nn
 import mnist_cnn
 from common.cli import PROJECT, guarded, make_parser
 from common.data import InMemoryDataset, make_loader
-from common.errors import Diverged, Terminated
+from common.errors import Diverged, Terminated, UsageError
+from common.given_files import say_left_out
 from common.runs import Run, in_shell
-from common.terminal import IN_ASCII
+from common.terminal import IN_ASCII, say, track
 from common.training import train_one_epoch
 from tests.conftest import Call, make_run
 
@@ -117,6 +118,35 @@ def test_every_character_of_the_project_has_one_in_cp1252_or_ascii() -> None:
     used = {character for text in texts for character in text if not "一" <= character <= "龥"}
     lost = {one for one in used if not one.encode("cp1252", "ignore") and one not in IN_ASCII}
     assert lost == set("‛")
+
+
+def test_what_a_name_holds_does_not_reach_the_terminal(call: Call) -> None:
+    @guarded
+    def main(argv: object = None) -> None:
+        say_left_out(["\x1b[2J\nfile.png is no image"])
+        raise UsageError("\x1b[31mred\nfile.png is no image")
+
+    code, out, err = call(main)
+    assert (code, out) == (2, "Left out: ?[2J?file.png is no image.\n")
+    assert err == "test_robustness.py: error: ?[31mred file.png is no image\n"
+
+
+def test_a_terminal_without_a_width_and_names_with_brackets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "0")
+    monkeypatch.setenv("TERM", "xterm")
+    output, bar = Terminal(), Terminal()
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setattr(sys, "stderr", bar)
+    say("A sentence.")
+    assert output.getvalue() == "A sentence.\n"
+    assert list(track([1, 2], "images of photos [/] [old]")) == [1, 2]
+    assert "photos [/] [old]" in bar.getvalue()
 
 
 def lines_to(output: TextIO | None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
