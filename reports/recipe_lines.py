@@ -240,7 +240,8 @@ def own_figure(run: Run, answers: Sequence[Answer]) -> None:
     """Saves each picture with the ends found, under its name and how sure they are."""
     columns = min(4, len(answers))
     rows = -(-len(answers) // columns)
-    figure, panels = new_figure("The ends found in your pictures", rows, columns, width=3.2)
+    title = "The ends found in your pictures"
+    figure, panels = new_figure(title, rows, columns, width=3.2, height=3.2)
     for panel in panels:
         panel.set_axis_off()
     for panel, answer in zip(panels, answers, strict=False):
