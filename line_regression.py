@@ -279,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         draft.layers(run, first_draft(size).to(run.device), hundred)
         short = train_watched(run, replace(DRAFT, epochs=1), hundred)
         repairs = {name: train_watched(run, REPAIRS[name], few) for name in REPAIRS}
-        draft.answers(run, short.model, repairs["first draft"].model, hundred, unseen)
+        draft.answers(run, short.model, repairs["first draft"].model, hundred, few, unseen)
         draft.explosion(run, repairs, few)
         watched = rates.compare_rates(run, train_watched, Experiment(sigmoid=False), few)
         rates.learning_rates(run, watched)  # the network has no sigmoid: there the loss applies it

@@ -63,12 +63,15 @@ def newest_weights(script: str, name: str) -> Path:
     return max(finished, key=lambda path: path.stat().st_mtime)
 
 
-def load_checkpoint(path: Path, script: str) -> dict[str, Any]:
-    """The checkpoint at `path`, on the CPU.
+def load_checkpoint(path: Path, script: str, is_part: bool = False) -> dict[str, Any]:
+    """The checkpoint at `path`, on the CPU; `is_part`: of one of several trainings of a run.
 
     Raises UsageError for a file that is damaged, is no checkpoint, has another format than today's,
     or was written by a script other than `script`.
     """
+    cure = "--overwrite starts the run again"
+    if is_part:  # the others are not lost
+        cure = "delete that file, and --resume starts this training again"
     try:
         state = load_tensors(path)
     except OSError as error:
@@ -76,9 +79,7 @@ def load_checkpoint(path: Path, script: str) -> dict[str, Any]:
     except Damaged:
         state = None
     if not isinstance(state, dict) or "format" not in state:
-        raise UsageError(
-            f"{path} is damaged or no checkpoint of {script}; --overwrite starts the run again"
-        )
+        raise UsageError(f"{path} is damaged or no checkpoint of {script}; {cure}")
     if state["format"] != FORMAT:
         raise UsageError(
             f"{path} has checkpoint format {state['format']}, and {script} reads format {FORMAT}: "
@@ -86,7 +87,7 @@ def load_checkpoint(path: Path, script: str) -> dict[str, Any]:
         )
     for name, kind in PARTS.items():
         if not isinstance(state.get(name), kind):
-            raise UsageError(f"{path} is damaged ({name}); --overwrite starts the run again")
+            raise UsageError(f"{path} is damaged ({name}); {cure}")
     if state["script"] != script:
         raise UsageError(
             f"{path} is a checkpoint of {state['script']}, not of {script}; name another --out-dir"

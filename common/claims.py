@@ -128,7 +128,7 @@ def _differences(settings: Mapping[str, object], options: Mapping[str, object]) 
         elif isinstance(needed, Including):
             held = given if isinstance(given, list | tuple | set | frozenset) else ()
             missing = [str(value) for value in needed.values if value not in held]
-            fits, accepted = not missing, ", ".join(missing)
+            fits, accepted, flag = not missing, ", ".join(missing), ""  # names, without a flag
         else:
             fits, accepted = given == needed, _as_typed(needed)
         if not fits and (needed is None or needed is False):
@@ -165,7 +165,8 @@ def _print_table(verdicts: Sequence[Verdict], ours: bool) -> None:
     words = {"reproduced": "reached", "not reproduced": "missed"} if ours else {}
     for verdict in verdicts:
         claim = verdict.claim
-        if verdict.measured is None and verdict.verdict == "not run":
+        nothing = verdict.measured is None or math.isnan(verdict.measured)
+        if nothing and verdict.verdict == "not run":
             continue
         measured = "nothing"
         if verdict.measured is not None:

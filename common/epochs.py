@@ -137,14 +137,13 @@ class Epochs:
             self.behind = True
 
     def _check(self, epoch: Epoch) -> None:
-        """Raises Diverged where the epoch's loss or a weight is not finite."""
-        loss = epoch.row.get("train_loss", 0.0)
-        if not math.isfinite(loss):
-            raise diverged(f"epoch {epoch.number}: the loss is {loss}", self.model, self.optimizer)
-        largest = largest_weight(self.model)
-        if not math.isfinite(largest):
-            what = f"epoch {epoch.number}: weights are no finite numbers"
-            raise diverged(what, self.model, self.optimizer)
+        """Raises Diverged where the epoch's loss or a weight is not finite, or a score is NaN."""
+        loss, largest = epoch.row.get("train_loss", 0.0), largest_weight(self.model)
+        what = [] if math.isfinite(loss) else [f"the loss is {loss}"]
+        what += ["weights are no finite numbers"] if not math.isfinite(largest) else []
+        what += [f"{name} is NaN" for name, value in epoch.row.items() if math.isnan(value)]
+        if what:
+            raise diverged(f"epoch {epoch.number}: {what[0]}", self.model, self.optimizer)
         if loss > TOO_LARGE and self.run.listener is None:
             rate = epoch.row["lr"]
             say(f"A loss of {loss:.3g}: training diverges at learning rate {rate:g} (largest "
@@ -178,7 +177,7 @@ class Epochs:
         path = self.run.folder / CHECKPOINT
         if not path.exists():
             return []
-        state = load_checkpoint(path, self.run.script)
+        state = load_checkpoint(path, self.run.script, self.run.is_part)
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])

@@ -139,6 +139,7 @@ def _serve(work: Work, pipe: Connection) -> None:
             return
         try:
             job.run.run_folder.start()  # another rank's machine does not have it yet
+            (job.run.folder / "error.txt").unlink(missing_ok=True)  # of an earlier try
             job.run.listener = lambda row: pipe.send(("epoch", row))
             work(job)
             pipe.send(("done", None))

@@ -13,7 +13,7 @@ def share_of(flags: Tensor) -> float:
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Share of rows whose largest logit stands at the label; logits N×C, labels N; a fraction in
-    0..1.
+    0..1. A row with NaN is wrong.
 
     Raises ValueError where there is nothing to score or the shapes do not fit.
     """
@@ -21,7 +21,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
         raise ValueError(
             f"accuracy needs logits N×C and labels N, N > 0; got {_shapes(logits, labels)}"
         )
-    return share_of(logits.argmax(1) == labels)
+    return share_of((logits.argmax(1) == labels) & ~logits.isnan().any(1))
 
 
 def accuracy_within(predictions: Tensor, targets: Tensor, tolerance: float) -> float:

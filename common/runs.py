@@ -46,6 +46,7 @@ class Run:
         self.script = run_folder.script
         self.name = Path(self.script).stem
         self.is_new = False  # whether the folder held no run before
+        self.is_part = False  # whether it is one of several trainings of another run
         self.command = self.script  # as it is called from the current folder
         self.seed: int = options.seed
         self.resume: bool | None = options.resume
@@ -110,7 +111,7 @@ class Run:
         options = argparse.Namespace(**vars(self.options))
         options.seed = self.seed if seed is None else seed
         run = Run(folder, options, self.device, self.dtype)
-        run.name, run._held = name, self._held
+        run.name, run.is_part, run._held = name, True, self._held
         return run
 
     def finish(self, document: int, claims: Sequence[Claim], ending: str) -> None:

@@ -154,8 +154,9 @@ def batch_norm(m: Means) -> str:
 def seeing_overfitting(m: Means) -> str:
     name = "no-annealing-100"
     best = m.of(name, Result.best_epoch)
+    happens = "does not get better" if best < m.epochs(name) else "gets better too, here"
     return (
-        "Training accuracy continues to rise while validation does not get better. In "
+        f"Training accuracy continues to rise while validation {happens}. In "
         f"{name}, after {m.epochs(name)} epochs: {m.right(name, TRAINING)} in training and "
         f"{m.right(name)} in validation; validation loss was lowest after epoch {best:.0f} "
         f"({m.of(name, lowest_validation_loss):.3g}) and is {m.loss(name)} at the end."

@@ -14,6 +14,11 @@ from hyperparams.schedule import THRESHOLD, best_before
 WEIGHTS = ("hidden.weight", "output.weight")
 
 
+def ratio(number: float, other: float) -> float:
+    """Their quotient; NaN by 0, which the loss of a few images can be."""
+    return number / other if other else math.nan
+
+
 # Of one experiment
 
 
@@ -44,12 +49,12 @@ def validation_accuracy_after_10(result: Result) -> float:
 
 def loss_left(result: Result) -> float:
     """Training loss of the last epoch as a share of that of the first."""
-    return result.last("train_loss") / result.history[0]["train_loss"]
+    return ratio(result.last("train_loss"), result.history[0]["train_loss"])
 
 
 def loss_left_after_second(result: Result) -> float:
     """Training loss of the last epoch as a share of that of the second."""
-    return result.last("train_loss") / result.at(2, "train_loss")
+    return ratio(result.last("train_loss"), result.at(2, "train_loss"))
 
 
 def rises(result: Result) -> int:
@@ -65,7 +70,7 @@ def stalls(result: Result) -> int:
 
 def loss_above_lowest(result: Result) -> float:
     """Validation loss at the end ÷ the lowest after any epoch."""
-    return result.last("validation_loss") / min(result.column("validation_loss"))
+    return ratio(result.last("validation_loss"), min(result.column("validation_loss")))
 
 
 def gap_after_5(result: Result) -> float:
@@ -179,12 +184,12 @@ def loss_gap_change(one: Result, other: Result) -> float:
 
 def loss_gap_ratio(one: Result, other: Result) -> float:
     """Validation minus training loss at the end, as a multiple of the other's at its end."""
-    return one.loss_gap() / other.loss_gap()
+    return ratio(one.loss_gap(), other.loss_gap())
 
 
 def loss_gap_ratio_after_8(one: Result, other: Result) -> float:
     """The same, each after eight epochs."""
-    return one.loss_gap(8) / other.loss_gap(8)
+    return ratio(one.loss_gap(8), other.loss_gap(8))
 
 
 def loss_gap_change_from_4(one: Result, other: Result) -> float:

@@ -75,7 +75,9 @@ def _check(options: argparse.Namespace, experiments: Mapping[str, Any]) -> None:
             near = difflib.get_close_matches(name, experiments, n=1)
             hint = f"did you mean {near[0]}?" if near else "--list shows them"
             raise UsageError(f"no experiment {name!r}; {hint}")
-    chosen = [*options.names, *experiments_of(options.section, experiments)] or [*experiments]
+    chosen = options.names or [*experiments]
+    if options.section:  # some sections train nothing
+        chosen = experiments_of(options.section, experiments)
     check_has_pairs(any(experiments[name].batch_norm for name in chosen), options.limit)
     if bool(options.names) + bool(options.section) + options.all > 1:
         raise UsageError("names, --section and --all each choose experiments; give one of them")

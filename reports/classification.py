@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -56,6 +57,8 @@ def learning_curves(
 
 def confidence(share: float) -> str:
     """A probability as a percentage that says 0% or 100% only where it is 0 or 1."""
+    if math.isnan(share):
+        return "NaN"
     if 0 < share < 0.01:
         return "<1%"
     return f"{share:.0%}" if share < 0.995 else f"{min(share, 0.9999):.2%}" if share < 1 else "100%"
@@ -63,12 +66,16 @@ def confidence(share: float) -> str:
 
 def mistakes_figure(
     images: Tensor, labels: Tensor, logits: Tensor, names: Sequence[str], path: Path
-) -> None:
-    """Saves the most confident mistakes: the image, what it was taken for, and what it is."""
+) -> str:
+    """Saves the most confident mistakes: the image, what it was taken for, and what it is.
+
+    Returns the sentence that names the figure. Without a mistake there is none, also none of an
+    earlier epoch.
+    """
     wrong, predicted, confidences = misclassified(logits, labels)
     if not len(wrong):
-        print("no image was misclassified: no figure of mistakes")
-        return
+        path.unlink(missing_ok=True)
+        return "There are no mistakes to show."
     captions = []
     for place in range(min(GALLERY, len(wrong))):
         answer, truth = (
@@ -86,6 +93,7 @@ def mistakes_figure(
         columns=5,
         captions=captions,
     )
+    return f"Open {path.name}."
 
 
 def confusion_figure(counts: Tensor, names: Sequence[str], path: Path) -> None:

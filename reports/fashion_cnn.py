@@ -180,7 +180,8 @@ def training(run: Run) -> None:
 def mistakes(run: Run, clothes: ClassImages, logits: Tensor) -> str:
     """Draws the mistakes and prints the pairs confused most; returns the closing sentences."""
     labels, names = clothes.unseen.labels, clothes.names
-    mistakes_figure(clothes.unseen.images, labels, logits, names, run.file("misclassified.png"))
+    path = run.file("misclassified.png")
+    opened = mistakes_figure(clothes.unseen.images, labels, logits, names, path)
     counts = confusion_matrix(labels, logits.argmax(1), len(names))
     confusion_figure(counts, names, run.file("confusion_matrix.png"))
     pairs = confused_pairs(counts)
@@ -189,7 +190,7 @@ def mistakes(run: Run, clothes: ClassImages, logits: Tensor) -> str:
         "The pairs of classes most often confused",
         ["class A", "class B", "A taken for B", "B taken for A"], rows,
     )  # fmt: skip
-    ending = f"{right_and_confused(labels, logits, names)} Open misclassified.png."
+    ending = f"{right_and_confused(labels, logits, names)} {opened}"
     if not run.options.train_folder:
         pairs_of_the_document(run, counts, pairs)
         ending += " Next: python fashion_cnn.py --compare, which trains the networks the document"

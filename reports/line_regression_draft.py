@@ -106,8 +106,10 @@ def nonlinearity(model: nn.Module, a: Tensor, b: Tensor) -> float:
     return float((together - apart).abs().max() / together.abs().max())
 
 
-def answers(run: Run, short: nn.Module, long: nn.Module, training: Lines, unseen: Lines) -> None:
-    """What the draft finds after one epoch on the `training` lines, and after five on 1,000.
+def answers(
+    run: Run, short: nn.Module, long: nn.Module, training: Lines, more: Lines, unseen: Lines
+) -> None:
+    """What the draft finds after one epoch on the `training` lines, and after five on `more`.
 
     It is held against the answer that looks at no image: the mean of the training ends.
     """
@@ -135,27 +137,30 @@ def answers(run: Run, short: nn.Module, long: nn.Module, training: Lines, unseen
         "draft_nonlinearity": distance,
         "draft_100_unseen_lines_within_10": rows_within(found, unseen.ends, 10),
         "draft_100_median_error": medians[0],
-        "draft_100_error_to_mean_answer": medians[0] / medians[1],
+        "draft_100_error_to_mean_answer": medians[0] / medians[1] if medians[1] else math.nan,
     }
-    picture(run, found[:5], predict(long, unseen.first(5).batches(5, unit=1))[0], unseen)
+    after_more = predict(long, unseen.first(5).batches(5, unit=1))[0]
+    picture(run, len(training.ends), found[:5], len(more.ends), after_more, unseen)
 
 
-def picture(run: Run, after_100: Tensor, after_1000: Tensor, unseen: Lines) -> None:
-    """Draws the draft's answers to the first unseen lines (ends N×4 each), the document's figures
-    11 and 12."""
-    found = torch.cat([after_100, after_1000])
-    count = len(after_100)
+def picture(
+    run: Run, few: int, after_few: Tensor, more: int, after_more: Tensor, unseen: Lines
+) -> None:
+    """Draws the draft's answers to the first unseen lines (ends N×4), after training on few lines
+    and on more: the document's figures 11 and 12."""
+    found = torch.cat([after_few, after_more])
+    count = len(after_few)
     truth = unseen.ends[:count].repeat(2, 1)
     captions = []
     for number, (ends, true) in enumerate(zip(found, truth, strict=True)):
         error = (ends - true).abs().max().item()
-        lines = "100 lines" if number < count else "1,000 lines"
+        lines = f"{few if number < count else more:,} lines"
         words = f"off by {error:.0f} px" if error < 1e4 else f"off by {error:.0e} px"
         captions.append(f"{lines}: {words if math.isfinite(error) else 'all four are NaN'}")
     image_grid(
         unseen.images[:count].repeat(2, 1, 1, 1), run.file("draft_answers.png"), columns=count,
         width=2.3, captions=captions, annotate=mark_ends(truth, found),
-        title="The first draft's answers after 100 lines (above) and after 1,000 lines (below)",
+        title=f"The first draft's answers after {few:,} lines (above) and {more:,} (below)",
     )  # fmt: skip
 
 

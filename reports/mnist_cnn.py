@@ -256,11 +256,12 @@ def training(run: Run) -> None:
 def mistakes(run: Run, test: LabelledImages, logits: Tensor) -> str:
     """Draws the most confident mistakes and the confusion matrix; returns closing sentences."""
     labels = test.labels
-    mistakes_figure(test.images, labels, logits, NAMES, run.file("misclassified.png"))
+    path = run.file("misclassified.png")
+    opened = mistakes_figure(test.images, labels, logits, NAMES, path)
     counts = confusion_matrix(labels, logits.argmax(1), len(NAMES))
     confusion_figure(counts, NAMES, run.file("confusion_matrix.png"))
     return (
-        f"{right_and_confused(labels, logits, NAMES)} Open misclassified.png. "
+        f"{right_and_confused(labels, logits, NAMES)} {opened} "
         f"Next: {NEXT[run.options.model]}"
     )
 

@@ -225,11 +225,11 @@ def mistakes(run: Run, test: LabelledImages, logits: Tensor) -> str:
             f"The {len(shown)} most confident of {len(rows):,} mistakes (all: errors.csv)",
             ["answer", "truth", "confidence", "image"], shown,
         )  # fmt: skip
-    mistakes_figure(test.images, test.labels, logits, DIGITS, run.file("errors.png"))
+    opened = mistakes_figure(test.images, test.labels, logits, DIGITS, run.file("errors.png"))
     run.metrics |= {"test_accuracy": accuracy(logits, test.labels), "test_errors": len(rows)}
     saved_network(run, test.labels, logits)
     return (
-        f"{right_and_confused(test.labels, logits, DIGITS)} Open errors.png.\n"
+        f"{right_and_confused(test.labels, logits, DIGITS)} {opened}\n"
         f"Next, write a digit on paper, take a photo of it, and run\n"
         f"{predict_command(run, 'my_digit.jpg', run.file('mnist.pth'))}\n"
         "The next chapter: python fashion_cnn.py --epochs 6, a network that looks at an image "

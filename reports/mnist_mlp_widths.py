@@ -41,9 +41,10 @@ def report_widths(run: Run, histories: Mapping[int, Sequence[Sequence[Row]]]) ->
     run.metrics["width_spread"] = (max(percent) - min(percent)) / 100
     best = max(means, key=lambda width: means[width])
     apart = max(max(values) - min(values) for values in shares.values())
+    seeds_apart = f", those of one width's seeds up to {100 * apart:.2f}" if len(seeds) > 1 else ""
     say(
-        f"The mean accuracies are at most {max(percent) - min(percent):.2f} points apart, those of "
-        f"one width's seeds up to {100 * apart:.2f}."
+        f"The mean accuracies are at most {max(percent) - min(percent):.2f} points apart"
+        f"{seeds_apart}."
     )
     return (
         f"Most accurate, on average over {len(seeds)} seeds: {best} hidden numbers "

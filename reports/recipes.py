@@ -150,12 +150,13 @@ def tested(
     shares = [accuracy(one, test.labels) for one in logits]
     seconds = [seconds_of_training(one) for one in runs]
     run.metrics["parameters"] = count_parameters(network)
-    mistakes_figure(test.images, test.labels, logits[0], names, run.file("misclassified.png"))
+    path = run.file("misclassified.png")
+    opened = mistakes_figure(test.images, test.labels, logits[0], names, path)
     ending = final(run, shares, seconds, SCORE.capitalize())
     first = "" if len(runs) == 1 else f" Seed {run.options.seeds[0]}:"
     return (
         f"{ending}{first} {right_and_confused(test.labels, logits[0], names)} "
-        f"Open misclassified.png. Next: python {run.command} --ladder, which shows what each step "
+        f"{opened} Next: python {run.command} --ladder, which shows what each step "
         f"gives; {predict_command(run, runs[0])}, which shows your own image to this network."
     )
 

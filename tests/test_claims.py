@@ -88,7 +88,7 @@ def test_infinity_is_judged_but_not_written() -> None:
         (
             {"experiments": Including(("a", "b"))},
             {"experiments": ["a", "c"]},
-            "with --experiments b",
+            "with b",
         ),
         ({"experiments": Including(("a", "b"))}, {"experiments": ("b", "c", "a")}, ""),
         ({"epochs": 6, "limit": None}, {"limit": 9}, "with --epochs 6 and without --limit"),

@@ -89,6 +89,16 @@ def test_a_part_of_another_type_is_refused(tmp_path: Path, part: str) -> None:
         load_checkpoint(saved(tmp_path, **{part: 7}), "script.py")
 
 
+def test_a_part_of_a_study_is_mended_by_itself(tmp_path: Path) -> None:
+    """--overwrite would delete the other trainings too, and --resume meets the same file again."""
+    path = saved(tmp_path)
+    path.write_bytes(b"junk")
+    with pytest.raises(UsageError, match="--overwrite starts the run again"):
+        load_checkpoint(path, "script.py")
+    with pytest.raises(UsageError, match="delete that file, and --resume starts this training"):
+        load_checkpoint(path, "script.py", is_part=True)
+
+
 def test_a_newer_format_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"format {FORMAT + 1}.*another version"):
         load_checkpoint(saved(tmp_path, format=FORMAT + 1, extra=1), "script.py")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import math
 from collections.abc import Callable
 from functools import partialmethod
 from itertools import groupby
@@ -225,6 +226,20 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
     with pytest.raises(Diverged, match="epoch 1, step 2: the loss is inf"):
         diverge()
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_score_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
+    """The last update blew the weights up: the loss was measured before it."""
+    model, optimizer, loader = a_model()
+
+    def blow_up() -> None:
+        with make_run(tmp_path) as run:
+            for epoch in run.epochs(1, model, optimizer, loader):
+                epoch.log(train_loss=0.5, test_loss=math.nan)
+
+    with pytest.raises(Diverged, match="epoch 1: test_loss is NaN"):
+        blow_up()
+    assert not (tmp_path / "model.pt").exists()
 
 
 def test_a_training_that_diverged_has_ended_before_the_next_begins(tmp_path: Path) -> None:

@@ -185,12 +185,17 @@ def test_figures_of_classifiers(tmp_path: Path) -> None:
         assert is_png(tmp_path / f"{name}.png")
     images, labels = torch.rand(3, 1, 5, 5), torch.tensor([0, 1, 0])
     logits = torch.tensor([[1.0, 0], [1, 0], [1, 0]])
-    mistakes_figure(images, labels, logits, ["no", "yes"], tmp_path / "mistakes.png")
-    assert is_png(tmp_path / "mistakes.png")
-    mistakes_figure(
-        images, torch.zeros(3, dtype=torch.int64), logits, ["no", "yes"], tmp_path / "none.png"
-    )
-    assert not (tmp_path / "none.png").exists(), "no mistakes, no figure"
+    path = tmp_path / "mistakes.png"
+    assert mistakes_figure(images, labels, logits, ["no", "yes"], path) == "Open mistakes.png."
+    assert is_png(path)
+    nothing = torch.zeros(3, dtype=torch.int64)
+    said = mistakes_figure(images, nothing, logits, ["no", "yes"], path)
+    assert said == "There are no mistakes to show."
+    assert not path.exists(), "no mistakes, no figure, not even an earlier one"
+
+
+def test_a_probability_that_is_no_number_is_not_certain() -> None:
+    assert [confidence(share) for share in (float("nan"), 0.0, 1.0)] == ["NaN", "0%", "100%"]
 
 
 def test_confused_pairs_against_numpy() -> None:

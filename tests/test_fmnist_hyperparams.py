@@ -22,6 +22,7 @@ import common.epochs
 import fmnist_hyperparams
 from common.cli import PROJECT
 from common.data import InMemoryDataset, load_images, make_loader
+from common.errors import UsageError
 from common.jobs import Job
 from common.rows import Row, read_rows
 from fmnist_hyperparams import (
@@ -256,6 +257,8 @@ def test_numbers_of_a_history_by_hand() -> None:
     assert measures.gap_after_5(one) == pytest.approx(0.15)
     slow = make_result("batch-8", columns(seconds=[6.0, 9.0, 7.0]))
     assert measures.time_ratio(slow, one) == 7, "of the medians"
+    learned = make_result("unscaled", columns(train_loss=[88.5, 0.0, 0.0]))
+    assert math.isnan(measures.loss_left_after_second(learned)), "the loss of two images can be 0"
 
 
 def test_a_rate_that_is_not_what_the_rule_makes_it_is_counted() -> None:
@@ -581,6 +584,13 @@ def test_ctrl_c_stops_all_processes_and_prints_the_command_that_continues(tmp_pa
     time.sleep(5)  # Python's own resource tracker takes a moment longer
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+
+
+def test_a_section_that_trains_nothing_needs_no_two_examples() -> None:
+    options = parse(None, ["--section", "5.3", "--limit", "1"], EVERY_EXPERIMENT)
+    assert options.section == "5.3"
+    with pytest.raises(UsageError, match="batch norm needs two"):
+        parse(None, ["--section", "5.14", "--limit", "1"], EVERY_EXPERIMENT)
 
 
 def test_the_list_of_experiments(

@@ -80,8 +80,11 @@ def test_a_death_and_an_error_are_named_and_the_others_are_done(tmp_path: Path) 
     def note(job: Job, row: Row) -> None:
         seen.append((job.run.name, row["epoch"], row["threads"]))
 
+    (tmp_path / "one" / "error.txt").write_text("of an earlier try")
     failures = run_jobs(jobs, work, 2, note)
     assert set(failures) == {"dies", "fails"}
+    assert not (tmp_path / "one" / "error.txt").exists()
+    assert jobs[0].run.is_part
     assert "its process died (exit code " in failures["dies"]
     kept = tmp_path / "fails" / "error.txt"
     assert failures["fails"] == f"ValueError: no such thing (see {kept})"

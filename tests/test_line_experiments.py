@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from common.claims import judge
 from common.layers import count_parameters, layer_table
 from common.rows import Row
+from common.runs import Run
 from line_regression import (
     DRAFT,
     REPAIRS,
@@ -165,7 +166,7 @@ class Fixed(nn.Module):
 def test_very_bad_means_worse_than_not_looking(tmp_path: Path, off: float, expected: str) -> None:
     training, unseen = make_lines(30, 64, seed=0), make_lines(50, 64, seed=1)
     with make_run(tmp_path) as run:
-        draft.answers(run, Fixed(off), Fixed(math.nan), training, unseen)
+        draft.answers(run, Fixed(off), Fixed(math.nan), training, training, unseen)
         metrics = {name: float(value) for name, value in run.metrics.items()}  # type: ignore[arg-type]
     errors = np.abs(training.ends.numpy().mean(0) - unseen.ends.numpy())
     lower_median = np.sort(errors, axis=None)[errors.size // 2 - 1]
@@ -173,6 +174,29 @@ def test_very_bad_means_worse_than_not_looking(tmp_path: Path, off: float, expec
         assert metrics["draft_100_error_to_mean_answer"] == pytest.approx(off / lower_median)
     assert verdict("1.4a", metrics) == expected
     assert (tmp_path / "draft_answers.png").exists()
+
+
+def test_one_line_that_is_its_own_mean(tmp_path: Path) -> None:
+    """The mean answer is then exact, and nothing can be divided by its error."""
+    line = make_lines(1, 64, seed=0)
+    with make_run(tmp_path) as run:
+        draft.answers(run, Fixed(1.0), Fixed(math.nan), line, line, line)
+        assert math.isnan(float(run.metrics["draft_100_error_to_mean_answer"]))  # type: ignore[arg-type]
+
+
+def test_the_ablation_has_its_own_number_of_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ablation, "MOST_LINES", 7)
+    seen: list[int] = []
+
+    def train(run: Run, experiment: Experiment, training: Lines, unseen: Lines) -> nn.Module:
+        seen.append(len(training.ends))
+        return nn.Identity()
+
+    with make_run(tmp_path) as run:
+        ablation.ablate(run, train, Experiment(), make_lines(9, 32, 0), make_lines(2, 32, 1))
+    assert set(seen) == {7}
 
 
 # Learning rates
