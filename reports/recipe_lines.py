@@ -32,6 +32,8 @@ from recipes.line_pictures import COLUMNS, describe_test_lines, distances, share
 from recipes.training import seconds_of_training
 from reports.line_regression import mark_ends
 from reports.line_regression_question import with_names
+from reports.own_images import LONGEST_NAME
+from reports.own_images import SHOWN as DRAWN
 from reports.recipes import STATED, final, judged, predict_command, targets
 
 if TYPE_CHECKING:
@@ -42,8 +44,6 @@ KEYS = ("recipe", "clean", "cleaned", "rule")  # of the answers' metrics, in the
 SCORE = "unseen lines with both ends within 2 px"
 TOLERANCES = (1, 2, 5)  # pixels
 SHOWN = 8  # pictures in a row
-DRAWN = 30  # of your own: hundreds would take minutes
-LONGEST_NAME = 40  # of a file, in letters
 SURE = 0.8  # below this share in the two windows the answer comes with a warning
 RIVAL = 0.0025  # above it too: of 600 pictures of one line 3% have more, of 600 of two lines 95%
 
