@@ -33,6 +33,7 @@ def new_figure(
     The title says what there is to see.
     """
     matplotlib.rcParams["font.family"] = font_families()  # for names that the learner chose
+    matplotlib.rcParams["axes.titley"] = 1.0  # nothing stands above a panel that a title must avoid
     figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel in panels:
