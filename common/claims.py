@@ -156,7 +156,7 @@ def print_claims(verdicts: Sequence[Verdict]) -> None:
         if verdict.verdict == "not run":
             not_judged.setdefault(verdict.reason, []).append(verdict.claim.id)
     for reason, ids in not_judged.items():
-        say(f"Not judged here: {', '.join(ids)}. They need a run {reason}.")
+        say(f"Judged only in a run {reason}: {', '.join(ids)}.")
     say()
 
 

@@ -128,12 +128,12 @@ def test_what_was_not_judged_says_why(capsys: pytest.CaptureFixture[str]) -> Non
     print_claims(judge(claims, {"score": 0.5}, {"epochs": 1}))
     shown = " ".join(capsys.readouterr().out.split())
     assert "50% not judged" in shown, "measured, though not judged"
-    assert "9.1. They need a run with --epochs 6." in shown
-    assert "9.1. They need a run with --compare." in shown
+    assert "Judged only in a run with --epochs 6: 9.1." in shown
+    assert "Judged only in a run with --compare: 9.1." in shown
     print_claims(judge([claim("missing")], {}, {}))
     shown = capsys.readouterr().out
     assert "not reproduced" in shown
-    assert "They need" not in shown
+    assert "Judged only" not in shown
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
