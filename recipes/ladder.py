@@ -1,7 +1,7 @@
 """What the recipes share: a ladder of named steps, the trainings on it, and the options.
 
 A recipe is a frozen dataclass that describes a network and its training, with at least `epochs`,
-`batch_size` and `lr`. Its defaults are the document's. A step is a name with the fields that it
+`batch_size` and `lr`. Its defaults are the chapter's. A step is a name with the fields that it
 changes; a later step may change a field again. With all steps together the recipe is complete.
 
 What is on the ladder is chosen on images held out from the training set; no test image is read.
@@ -122,7 +122,7 @@ def run_ladder(
     no rows instead. `instead`: see `without_each`.
     """
     if run.dtype == torch.float32 and IN_16_BITS in steps:
-        say("This device does not compute in bfloat16: that step is left out.")
+        say("This run does not compute in bfloat16: that step is left out.")
         steps = {name: changes for name, changes in steps.items() if name != IN_16_BITS}
     full = everything(base, steps).epochs
     asked = options.epochs if "epochs" in options else full

@@ -33,7 +33,7 @@ BLUR = (0.4, 1.5)  # standard deviation, pixels; a pixel's own area alone does 0
 OPACITY = (0.6, 1.0)  # how far the line's grey is on the way from the background to black or white
 GREY = (0.2, 0.8)  # of the background, 0 black to 1 white
 ONLY_LIGHT, ONLY_DARK = 0.35, 0.65  # on darker grey a line is light, on lighter grey it is dark
-UNEVEN = 0.07  # most that a slope changes the grey by, from middle to border; a wave as much again
+UNEVEN = 0.07  # most that a slope along x, one along y, and a wave each change the grey by
 NOISE = (0.0, 0.05)  # standard deviation
 DASHED = 0.3  # share of the lines
 DASH = (4.0, 12.0)  # length of a dash and of a gap, about, pixels
@@ -129,7 +129,7 @@ def blurred_box(distance: Tensor, half: Tensor, blur: Tensor) -> Tensor:
 
 
 def background(numbers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-    """The uneven grey, N×128×128: a slope, and a wave of at most one and a half periods."""
+    """The uneven grey, N×128×128: two slopes, and a wave of at most 1½ periods along each axis."""
     x, y = 2 * x / (SIZE - 1) - 1, 2 * y / (SIZE - 1) - 1  # −1..1
     angle = math.pi * (numbers["wave_x"] * x + numbers["wave_y"] * y) + numbers["phase"]
     slope = numbers["slope_x"] * x + numbers["slope_y"] * y

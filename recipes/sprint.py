@@ -22,7 +22,8 @@ after 37.9 ± 2.0 s, clothes-92.0 at 92.09 ± 0.25% after 55.1 ± 3.8 s.
 
 The foot of each ladder is document 3's network and training, for as many epochs
 as the race has. Networks and training are those of `recipes/fashion.py`. Numbers
-were chosen on 10,000 training images held out, as --validate does.
+were chosen on 10,000 training images held out, as --validate does; earlier versions of
+the races were scored on the same test images (EXPERIMENTS.md).
 """
 
 from __future__ import annotations

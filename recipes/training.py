@@ -32,7 +32,7 @@ def one_cycle(optimizer: Optimizer, steps: int, warm_up: float) -> OneCycleLR:
     ways along half a cosine wave; call `step()` after each update. L. N. Smith, N. Topin,
     "Super-Convergence", arXiv 1708.07120.
     """
-    steps = max(steps, 3)  # OneCycleLR divides by zero where the rise takes less than two steps
+    steps = max(steps, 3)  # with fewer OneCycleLR divides by zero
     lr = optimizer.param_groups[0]["lr"]
     share = max(warm_up, 2 / steps)
     return OneCycleLR(optimizer, lr, steps, pct_start=share, cycle_momentum=False)
