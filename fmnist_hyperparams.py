@@ -49,7 +49,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from common.checkpoint import load_weights
+from common.checkpoint import delete_checkpoint, load_weights
 from common.cli import guarded
 from common.data import LabelledImages, load_images
 from common.device import can_fuse, seed_everything
@@ -235,8 +235,7 @@ def train_experiment(job: Job) -> None:
         epoch.log(train_loss=loss, train_accuracy=train_accuracy, **scores)
         if annealing is not None:
             annealing.step(scores["validation_loss"])
-    # No longer needed; with Adam it is three times as large as the network.
-    (run.folder / "checkpoint.pt").unlink()
+    delete_checkpoint(run.folder)  # with Adam it is three times as large as the network
 
 
 # 5. Evaluation: each network with its history, and what its hidden layer makes of images

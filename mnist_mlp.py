@@ -199,7 +199,7 @@ def compare_orders(run: Run, training: LabelledImages, test: LabelledImages) -> 
         model = Network().to(run.device)
         optimizer = torch.optim.Adam(model.parameters(), fused=can_fuse(run.device))
         batches = training.batches(64, shuffle=shuffle, seed=run.seed)
-        shown = track(batches, f"batches of {order} images", len(batches))
+        shown = track(batches, f"batches of {order} images")
         train_one_epoch(model, shown, nn.CrossEntropyLoss(), optimizer)
         logits, labels = predict(model, test.batches(TEST_BATCH))
         report.order(run, order, labels, logits)
@@ -238,7 +238,7 @@ def compare_activations(
         batches = training.batches(64, shuffle=True, seed=run.seed)
         losses = []
         for number in (1, 2):
-            shown = track(batches, f"ReLU {place}, epoch {number}, batches", len(batches))
+            shown = track(batches, f"ReLU {place}, epoch {number}, batches")
             losses.append(train_one_epoch(model, shown, nn.CrossEntropyLoss(), optimizer))
             questions.epoch(place, number, losses[-1])
         results.append((place, losses[-1], accuracy_on(model, test.batches(TEST_BATCH))))

@@ -77,7 +77,7 @@ def _fetch(name: str, path: Path) -> bytes:
             for folder in made:
                 folder.rmdir()
         raise RunError(
-            f"{path} {wrong} and no mirror can be reached; "
+            f"{path} {wrong} and no mirror gave it; "
             "put the official archive there (data/README.md)"
         )
     return content

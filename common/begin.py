@@ -66,9 +66,9 @@ def share_processors() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
-def _end_with(torchrun: int) -> None:
+def _end_with(parent: int) -> None:
     """Ends this process as soon as torchrun, which started it, is gone, however that ended."""
-    while os.getppid() == torchrun:
+    while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
 
@@ -84,7 +84,7 @@ def prepare_process() -> None:
     script = getattr(sys.modules["__main__"], "__file__", None)
     if script and Path(script).resolve().parent in (PROJECT, PROJECT / "recipes"):
         signal.signal(signal.SIGTERM, _leave)
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in the background
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # it is in the background
             signal.signal(signal.SIGINT, _leave)
 
 

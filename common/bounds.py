@@ -38,26 +38,32 @@ class Bound:
 
 
 def at_least(value: float) -> Bound:
+    """Allows the value and more."""
     return Bound("≥", value)
 
 
 def at_most(value: float) -> Bound:
+    """Allows the value and less."""
     return Bound("≤", value)
 
 
 def above(value: float) -> Bound:
+    """Allows more than the value, not the value itself."""
     return Bound(">", value)
 
 
 def below(value: float) -> Bound:
+    """Allows less than the value, not the value itself."""
     return Bound("<", value)
 
 
 def exactly(value: float) -> Bound:
+    """Allows the value alone."""
     return Bound("=", value)
 
 
 def about(value: float, tolerance: float) -> Bound:
+    """Allows what is at most `tolerance` away, in the metric's own unit: 0.02 is two points."""
     return Bound("±", value, tolerance)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor
 
 from common.errors import UsageError
-from common.files import LARGEST_WEIGHTS, Damaged, load_tensors
+from common.files import LARGEST_WEIGHTS, Damaged, load_tensors, patiently
 
+CHECKPOINT = "checkpoint.pt"
 FORMAT = 2
 PARTS: dict[str, Any] = {  # of a checkpoint, with their types
     "script": str,
@@ -93,6 +95,11 @@ def load_checkpoint(path: Path, script: str, is_part: bool = False) -> dict[str,
             f"{path} is a checkpoint of {state['script']}, not of {script}; name another --out-dir"
         )
     return state
+
+
+def delete_checkpoint(folder: Path) -> None:
+    """Deletes the checkpoint of a training that is done, if it is there."""
+    patiently(partial((folder / CHECKPOINT).unlink, missing_ok=True))
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common.bounds import Bound, show_number
+from common.config import mean_of
 from common.terminal import print_table, say
 
 Metrics = Mapping[str, float | Sequence[float]]
@@ -102,7 +103,7 @@ def judge(
 def _judge_one(claim: Claim, metrics: Metrics, options: Mapping[str, object]) -> Verdict:
     metric = metrics.get(claim.metric, ())
     values = [metric] if isinstance(metric, float | int) else list(metric)
-    measured = statistics.fmean(values) if values else None
+    measured = mean_of(values) if values else None
     spread = (
         statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None
     )

@@ -98,9 +98,10 @@ def add_shared_flags(
 def add_run_flags(
     parser: argparse.ArgumentParser, *, resumable: bool = False, device: str = "auto"
 ) -> None:
-    """Adds the shared flags of a script without one main training; such a run cannot be resumed.
+    """Adds the flags of every script, also of one without one main training; computes in fp32.
 
-    `device` is a script's default: `cpu` where its networks are so small that a GPU gains little.
+    `resumable` adds --resume; without it `options.resume` is None. `device` is a script's default:
+    `cpu` where its networks are so small that a GPU gains little.
     """
     small = "" if device == "auto" else ": so small a network gains little by a GPU"
     add = parser.add_argument_group("flags of every script").add_argument

@@ -46,6 +46,12 @@ def read_precision(folder: Path) -> object:
     return _read(folder / "environment.json", "precision")
 
 
+def read_script(folder: Path) -> str | None:
+    """The script in a folder's `config.json`; None where there is none that can be read."""
+    script = _read(folder / "config.json", "script")
+    return script if isinstance(script, str) else None
+
+
 def _read(path: Path, name: str) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))[name]
@@ -66,10 +72,18 @@ def _as_json(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
+def mean_of(values: Sequence[float]) -> float:
+    """The mean; NaN where there is nothing, and for infinity and its negative together."""
+    try:
+        return statistics.fmean(values)
+    except ValueError:
+        return math.nan
+
+
 def mean_or_none(values: float | Sequence[float]) -> float | None:
     """The number, or the mean of several; None where it is not finite, which JSON cannot hold."""
     several = [values] if isinstance(values, float | int) else list(values)
-    mean = several[0] if len(several) == 1 else statistics.fmean(several) if several else math.nan
+    mean = several[0] if len(several) == 1 else mean_of(several)  # a whole number stays one
     return mean if math.isfinite(mean) else None
 
 

@@ -109,7 +109,7 @@ def _fitted(ink: Grey, part: Part) -> Grey:
     box = part.grown(margin)
     ink, mask = np.pad(ink, margin)[box], np.pad(part.mask, margin)[box]
     ink = np.where(_grown(mask, margin / 2), ink, 0)
-    ink = _as_large(ink / ink.max(), LARGE / max(part.height, part.width))
+    ink = _scaled(ink / ink.max(), LARGE / max(part.height, part.width))
     ink = ndimage.gaussian_filter(ink, BLUR)
     ink /= ink.max()
     # Strokes that run into each other: each is darkest in its middle.
@@ -121,14 +121,15 @@ def _fitted(ink: Grey, part: Part) -> Grey:
         radius = round(missing)
         ink = ndimage.grey_dilation(np.pad(ink, radius), footprint=_disk(radius))
     ink = ink[Part(ink > 0.1).grown(0)]
-    return _as_large(ink, 20 / max(ink.shape))
+    return _scaled(ink, 20 / max(ink.shape))
 
 
 def _grown(mask: Mask, by: float) -> Mask:
     return np.asarray(ndimage.distance_transform_edt(~mask) <= by)
 
 
-def _as_large(image: Grey, factor: float) -> Grey:
+def _scaled(image: Grey, factor: float) -> Grey:
+    """The image, its sides `factor` times as long."""
     height, width = (max(1, round(factor * side)) for side in image.shape)
     scaled = Image.fromarray(image.astype(np.float32)).resize(
         (width, height), Image.Resampling.BILINEAR
@@ -144,8 +145,9 @@ def _disk(radius: int) -> Mask:
 def _centred(ink: Grey) -> Tensor:
     """The ink in a field of 28×28, its centre of mass as near to (14, 14) as whole pixels allow."""
     field = np.zeros((28, 28))
-    tops = []
+    starts = []
     for centre, side in zip(ndimage.center_of_mass(ink), ink.shape, strict=True):
-        tops.append(int(np.clip(round(14 - centre), 0, 28 - side)))
-    field[tops[0] : tops[0] + ink.shape[0], tops[1] : tops[1] + ink.shape[1]] = ink
+        starts.append(int(np.clip(round(14 - centre), 0, 28 - side)))
+    top, left = starts
+    field[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
     return torch.from_numpy(field).float().unsqueeze(0)

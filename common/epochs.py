@@ -13,7 +13,13 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from common.checkpoint import FORMAT, load_checkpoint, random_state, restore_random_state
+from common.checkpoint import (
+    CHECKPOINT,
+    FORMAT,
+    load_checkpoint,
+    random_state,
+    restore_random_state,
+)
 from common.errors import UsageError
 from common.files import save_tensors
 from common.rows import Row, append_row, in_words, write_rows
@@ -24,7 +30,6 @@ from common.training import device_of, diverged, largest_weight
 if TYPE_CHECKING:
     from common.runs import Run
 
-CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 10.0
 TOO_LARGE = 1e6  # no loss of these networks is as large while they learn
 LOSS_AT_BATCH = "loss_at_batch_"  # and the batch's number: a column of `metrics.csv`
@@ -58,9 +63,9 @@ class Epoch:
 class Epochs:
     """The epochs of a training from the first that is not done yet; `run.epochs` makes it.
 
-    After each epoch its row is appended to `metrics.csv`. A checkpoint is saved every few seconds
-    and at the end; with `run.resume` a checkpoint in the folder is continued from, and the end is
-    bit-identical to that of an uninterrupted run. Ends with the model's weights in a file.
+    After each epoch its row is appended to `metrics.csv`; a checkpoint is saved if the last is ten
+    seconds old, and after the last epoch. With `run.resume` a checkpoint in the folder is continued
+    from, and the end is bit-identical to that of an uninterrupted run: the weights in a file.
     """
 
     def __init__(
@@ -73,9 +78,8 @@ class Epochs:
         scheduler: Any,
         weights: str,
     ) -> None:
-        self.run, self.count, self.weights = run, count, weights
-        self.model, self.optimizer, self.batches = model, optimizer, batches
-        self.scheduler = scheduler
+        self.run, self.count, self.batches, self.weights = run, count, batches, weights
+        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self.behind = False  # whether `metrics.csv` lacks rows
 
     def __iter__(self) -> Iterator[Epoch]:
@@ -94,16 +98,15 @@ class Epochs:
         run = self.run
         run.history = self._restore() if run.resume else []
         write_rows(run.file("metrics.csv"), run.history)
-        saved = time.monotonic()
-        left = self.count - len(run.history)
+        saved, done = time.monotonic(), len(run.history)
+        left = self.count - done
         if run.listener is None and left:
             epochs = "1 epoch" if left == 1 else f"{left} epochs"
             say(f"Training {run.name} for {epochs} (its training loss: the mean during an epoch)")
         with progress_bar(quiet=run.listener is not None) as bar:
             steps = len(self.batches)
-            task = bar.add_task(run.name, total=self.count * steps, note="")
-            bar.advance(task, len(run.history) * steps)
-            for number in range(len(run.history) + 1, self.count + 1):
+            bar.add_task(run.name, total=self.count * steps, completed=done * steps, note="")
+            for number in range(done + 1, self.count + 1):
                 batches = TimedBatches(self.batches, bar, number, run.device)
                 epoch = Epoch(batches, self.optimizer.param_groups[0]["lr"])
                 yield epoch
@@ -137,7 +140,7 @@ class Epochs:
             self.behind = True
 
     def _check(self, epoch: Epoch) -> None:
-        """Raises Diverged where the epoch's loss or a weight is not finite, or a score is NaN."""
+        """Raises Diverged where the loss or a weight is not finite, or a score is NaN."""
         loss, largest = epoch.row.get("train_loss", 0.0), largest_weight(self.model)
         what = [] if math.isfinite(loss) else [f"the loss is {loss}"]
         what += ["weights are no finite numbers"] if not math.isfinite(largest) else []
@@ -145,9 +148,8 @@ class Epochs:
         if what:
             raise diverged(f"epoch {epoch.number}: {what[0]}", self.model, self.optimizer)
         if loss > TOO_LARGE and self.run.listener is None:
-            rate = epoch.row["lr"]
-            say(f"A loss of {loss:.3g}: training diverges at learning rate {rate:g} (largest "
-                f"weight {largest:.3g}); a lower one helps.")  # fmt: skip
+            say(f"A loss of {loss:.3g}: training diverges at learning rate {epoch.row['lr']:g} "
+                f"(largest weight {largest:.3g}); a lower one helps.")  # fmt: skip
 
     def _show(self, epoch: Epoch) -> None:
         if self.run.listener is not None:

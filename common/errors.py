@@ -12,7 +12,7 @@ class RunError(Exception):
 
 
 class Diverged(RunError):
-    """The loss or a weight is no longer a finite number."""
+    """The loss or a weight is no longer finite, or a score is NaN."""
 
 
 class Terminated(KeyboardInterrupt):

@@ -1,8 +1,9 @@
 """Figures, saved as PNG files and never shown: curves, histograms, grids of images.
 
 Colours keep their meaning in all figures: blue is training, orange the images or lines not trained
-on. Other things compared get the colours of `COLOURS`, which colour-blind readers can tell apart
-(M. Okabe, K. Ito, "Color Universal Design", 2008).
+on. Other things compared get the colours of `COLOURS`. The two and the first five of those are of
+the palette that colour-blind readers can tell apart (M. Okabe, K. Ito, "Color Universal Design",
+2008); grey, yellow-green and violet are ours.
 """
 
 from __future__ import annotations
@@ -123,13 +124,11 @@ def draw_histogram(
     axes.set_ylabel("share (%)")
 
 
-def legend_below(figure: Figure, axes: Axes, title: str | None = None) -> None:
+def legend_below(figure: Figure, axes: Axes) -> None:
     """One legend for all panels, below them, with the labels of `axes`."""
     handles, labels = axes.get_legend_handles_labels()
     columns = min(len(labels), 4)
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, title=title, fontsize=9
-    )
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9)
 
 
 def image_grid(

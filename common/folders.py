@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from common.checkpoint import FORMAT
+from common.config import read_script
 from common.errors import UsageError
 from common.files import leftovers, sync, write_text
 
@@ -106,21 +107,13 @@ def read_manifest(folder: Path) -> tuple[str | None, list[str]]:
         return None, []
     head = _parsed(lines[0]) if lines else None
     if not isinstance(head, dict) or not isinstance(head.get("script"), str):
-        head = {"script": _script_in_config(folder), "format": FORMAT}
+        head = {"script": read_script(folder), "format": FORMAT}
     if head.get("format") != FORMAT:
         raise UsageError(f"--out-dir {folder} holds a run of another version; name another folder")
     names = [name for name in map(_parsed, lines[1:]) if isinstance(name, str)]
     # A name is one step below the folder, whatever a damaged manifest says.
     inside = [name for name in names if Path(name).name == name and name not in ("", "..")]
     return head["script"], inside
-
-
-def _script_in_config(folder: Path) -> str | None:
-    try:
-        script = json.loads((folder / "config.json").read_text(encoding="utf-8"))["script"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return script if isinstance(script, str) else None
 
 
 def _parsed(line: str) -> Any:

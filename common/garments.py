@@ -20,6 +20,7 @@ from torch import Tensor
 from common.errors import UsageError
 from common.image_files import Colours, OwnImage, own_image, read_image
 from common.ink import FAINTEST, border_surface
+from common.strokes import Part
 
 Grey = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -50,18 +51,15 @@ def as_fashion_garment(colours: Colours) -> Tensor:
     where nothing stands out from it.
     """
     mask = _foreground(colours)
-    if not mask.any():
-        raise ValueError("nothing stands out from its background")
     grey = colours @ np.array([0.299, 0.587, 0.114])
     negated = 1 - grey
     light = max(0.0, LIGHT_CLOTHES - float(negated[mask].mean()))
     garment = np.where(mask, negated + light, 0).clip(0, 1)
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return _fitted(garment[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    return _fitted(garment[Part(mask).grown(0)])
 
 
 def _foreground(colours: Colours) -> Mask:
-    """What differs in colour from the background, without small pieces."""
+    """What differs in colour from the background, without small pieces; ValueError: nothing."""
     smooth = ndimage.gaussian_filter(colours, (*(max(colours.shape) / 150,) * 2, 0))
     ground = np.stack([border_surface(smooth[..., layer]) for layer in range(3)], axis=-1)
     distance = np.linalg.norm(smooth - ground, axis=2)

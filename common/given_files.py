@@ -62,6 +62,6 @@ def as_batch(own: Sequence[OwnImage]) -> Tensor:
     return torch.stack([one.image for one in own])
 
 
-def as_batches(own: Sequence[OwnImage], size: int = 200) -> list[tuple[Tensor, Tensor]]:
-    """The images in batches for `training.predict`, which wants labels too: here they are zeros."""
-    return [(part, torch.zeros(len(part))) for part in as_batch(own).split(size)]
+def as_batches(own: Sequence[OwnImage]) -> list[tuple[Tensor, Tensor]]:
+    """Batches of up to 200 images (B×1×28×28) for `training.predict`, with zeros as labels."""
+    return [(part, torch.zeros(len(part))) for part in as_batch(own).split(200)]

@@ -95,7 +95,7 @@ def _read_small(path: Path) -> Colours:
             pixels = image.width * image.height
         if pixels > largest:
             raise UsageError(f"{path} has {size} pixels; at most {largest:,} are read")
-        with _without_libtiff_s_words() if image.format == "TIFF" else nullcontext():
+        with _standard_error_closed() if image.format == "TIFF" else nullcontext():
             small = _without_depth(_reduced(image))
         small.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
     turned = ImageOps.exif_transpose(small)
@@ -103,8 +103,8 @@ def _read_small(path: Path) -> Colours:
 
 
 @contextmanager
-def _without_libtiff_s_words() -> Iterator[None]:
-    """Within it, nothing comes out of standard error, where that library writes by itself."""
+def _standard_error_closed() -> Iterator[None]:
+    """Within it, nothing comes out of standard error, where libtiff writes by itself."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

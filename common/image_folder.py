@@ -27,8 +27,8 @@ def export_image_folder(folder: Path, splits: Mapping[str, LabelledImages]) -> N
     """Writes `folder/<split>/<label>/<index>.png` for the images and labels of each split.
 
     Files that are already there are kept, each file is whole or absent, and one process writes at a
-    time: the next call completes an export that was interrupted. Raises UsageError for a PNG file
-    that is no part of the data set, RunError where the folder cannot be written.
+    time: the next call completes an export that was interrupted. Raises UsageError for an image
+    file or a folder that is no part of the data set, RunError where it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

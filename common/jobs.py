@@ -67,6 +67,8 @@ def run_jobs(jobs: Sequence[Job], work: Work, processes: int, on_epoch: OnEpoch)
                     failures[job.run.name] = content
                 if kind == "died":
                     workers.remove(worker)
+                    if not waiting:
+                        continue
                     worker = _Worker(work)
                     workers.append(worker)
                 worker.take(waiting)
@@ -107,6 +109,7 @@ class _Worker:
             message: tuple[str, Any] = self.pipe.recv()
             return message
         except (EOFError, OSError):
+            self.pipe.close()
             self.process.join()
             return "died", f"its process died (exit code {self.process.exitcode})"
 

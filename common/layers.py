@@ -48,24 +48,34 @@ def count_parameters(model: nn.Module) -> int:
 def count_multiplications(model: nn.Module, example: Tensor) -> int:
     """Multiplications in the convolutions and linear layers for one example (1×…).
 
-    PyTorch counts each as two operations, a multiplication and an addition.
+    PyTorch counts each as two operations, a multiplication and an addition. The model's mode is
+    restored.
     """
     # Here, not above: its import takes half a second, and few runs count.
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(example)
+    was_training = model.training
+    try:
+        model.eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(example)
+    finally:
+        model.train(was_training)
     return int(counter.get_total_flops()) // 2
 
 
 def measured_sides(blocks: Sequence[nn.Sequential]) -> list[int]:
-    """The side after each convolution and pooling, measured on two images (1×28×28) of zeros."""
+    """The side after each convolution and pooling (pixels), measured on two images of zeros.
+
+    Two, as batch norm needs them where a side is 1; its running means change.
+    """
     hidden = torch.zeros(2, 1, 28, 28)
     found = []
-    for layer in [layer for block in blocks for layer in block]:
-        hidden = layer(hidden)
-        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
-            found.append(hidden.shape[-1])
+    with torch.inference_mode():
+        for layer in [layer for block in blocks for layer in block]:
+            hidden = layer(hidden)
+            if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+                found.append(hidden.shape[-1])
     return found
 
 
@@ -73,7 +83,8 @@ def count_views(first: nn.Sequential, second: nn.Sequential) -> tuple[Tensor, Te
     """How many outputs see each pixel (28×28): of the first convolution, and of the second block.
 
     Each block begins with a convolution and has one channel. 784 images have one lit pixel each.
-    All weights of the blocks become 1: then the outputs that see the pixel are those above 0.
+    The blocks are changed: evaluation mode, weights 1, biases 0; then the outputs that see the
+    pixel are those above 0. Returns two tensors 28×28 of whole numbers.
     """
     images = torch.eye(28 * 28).view(-1, 1, 28, 28)
     first, second = first.eval(), second.eval()

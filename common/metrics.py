@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def share_of(flags: Tensor) -> float:
-    """The share of a bool tensor's values that are true, 0..1, exact on every device."""
+    """The share of a bool tensor's values, at least one, that are true: 0..1, exact everywhere."""
     return int(flags.sum()) / flags.numel()
 
 
@@ -36,8 +36,8 @@ def accuracy_within(predictions: Tensor, targets: Tensor, tolerance: float) -> f
 
 
 def rows_within(predictions: Tensor, targets: Tensor, tolerance: float) -> float:
-    """Share of rows (N×…) in which every number is at most `tolerance` from its target; a fraction
-    in 0..1.
+    """Share of rows (N×M×…) in which every number is at most `tolerance` from its target; a
+    fraction in 0..1.
 
     Raises ValueError where there is nothing to score or the shapes differ.
     """
@@ -62,14 +62,14 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, classes: int) -> Tenso
 
 
 def misclassified(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Which rows of the logits (N×C) are wrong: their indices, predicted classes and confidences,
-    worst first.
+    """Which rows of the logits (N×C) do not give the labels (N): their indices, predicted classes
+    and confidences (M each), worst first.
 
-    The confidence is the probability (softmax) of the class predicted; the surest error is the
-    worst.
+    The confidence is the probability (softmax, 0..1) of the class predicted; the surest error is
+    the worst. A row with NaN is wrong, and its confidence is NaN.
     """
     confidences, predicted = logits.softmax(1).max(1)
-    wrong = (predicted != labels).nonzero()[:, 0]
+    wrong = ((predicted != labels) | logits.isnan().any(1)).nonzero()[:, 0]
     wrong = wrong[confidences[wrong].argsort(descending=True, stable=True)]
     return wrong, predicted[wrong], confidences[wrong]
 

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from common.data import CLOTHES, LabelledImages
+from common.data import CLOTHES, LabelledImages, to_unit_range
 from common.errors import UsageError
 from common.files import write_text
 from common.given_files import say_left_out
-from common.image_files import Colours, OwnImage, own_image, read_image
+from common.image_files import Colours, OwnImage, own_image, read_image, to_bytes
 from common.terminal import one_line, say, track
 
 SIDE = 28
@@ -85,7 +85,7 @@ def as_network_sees(colours: Colours) -> Tensor:
     What is left over has the grey that most of the image's border has. An image of 28×28 grey
     pixels stays as it is.
     """
-    grey = Image.fromarray((colours * 255).round().astype(np.uint8)).convert("L")
+    grey = Image.fromarray(to_bytes(colours)).convert("L")
     values = np.asarray(grey)
     border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
     factor = SIDE / max(grey.size)
@@ -99,7 +99,7 @@ def as_network_sees(colours: Colours) -> Tensor:
 def read_own(path: Path) -> list[OwnImage]:
     """An image file for a network trained on a folder of classes; UsageError like `read_image`."""
     colours = read_image(path)
-    return [own_image(path.name, colours, as_network_sees(colours).float() / 255)]
+    return [own_image(path.name, colours, to_unit_range(as_network_sees(colours)))]
 
 
 def save_names(path: Path, names: Sequence[str]) -> None:

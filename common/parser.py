@@ -131,7 +131,7 @@ def study_seeds(options: argparse.Namespace, study: str) -> tuple[int, ...] | No
 def all_seeds(options: argparse.Namespace, count: int = 1) -> tuple[int, ...]:
     """The seeds of --seeds, or so many from --seed on; the first is then the run's own seed.
 
-    Raises UsageError where --seed is not the first of --seeds.
+    Raises UsageError where --seed is neither 0, its default, nor the first of --seeds.
     """
     seeds: tuple[int, ...] = options.seeds or tuple(range(options.seed, options.seed + count))
     if options.seed not in (0, seeds[0]):

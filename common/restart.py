@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from common.checkpoint import CHECKPOINT
 from common.config import HOW_STARTED, precision_name, read_options, read_precision
-from common.epochs import CHECKPOINT
 from common.errors import UsageError
 from common.folders import files_of_run
 from common.terminal import say

@@ -17,6 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from common.checkpoint import CHECKPOINT
 from common.claims import Claim, judge, print_claims
 from common.config import as_json, mean_or_none, read_options, write_json
 from common.epochs import Epochs
@@ -166,7 +167,7 @@ class Run:
         if isinstance(error, KeyboardInterrupt):
             raise type(error)(continued) from None
         machine = None if error is None else failure_of_the_machine(error)
-        if machine is not None and any(self.folder.rglob("checkpoint.pt")):
+        if machine is not None and any(self.folder.rglob(CHECKPOINT)):
             raise RunError(f"{machine}{continued}") from None
 
     def _has_results(self) -> bool:

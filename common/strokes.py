@@ -86,7 +86,7 @@ def _connected(mask: Mask) -> list[Part]:
     """The connected parts; a thin stroke that broke into dots is put together again.
 
     The dots are joined over wider and wider gaps until one part has a third of the height (or
-    width) of all.
+    width) of all; where all are wider than high, half of their height is enough.
     """
     whole = Part(mask)
     goal = max(whole.height, whole.width) / 3
@@ -94,8 +94,10 @@ def _connected(mask: Mask) -> list[Part]:
         goal = min(goal, whole.height / 2)
     parts: list[Part] = []
     for gap in (1, 2, 4, 8, 16):
-        grown = ndimage.binary_dilation(mask, np.ones((3, 3), dtype=bool), iterations=gap // 2)
-        labelled, count = ndimage.label(grown if gap > 1 else mask, structure=np.ones((3, 3)))
+        grown = mask
+        if gap > 1:  # scipy takes 0 iterations for "until nothing changes"
+            grown = ndimage.binary_dilation(mask, np.ones((3, 3), dtype=bool), iterations=gap // 2)
+        labelled, count = ndimage.label(grown, structure=np.ones((3, 3)))
         labelled = np.where(mask, labelled, 0)
         sizes = np.bincount(labelled.ravel(), minlength=count + 1)
         sizes[0] = 0

@@ -10,7 +10,7 @@ import re
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from errno import EINVAL
 from pathlib import Path
@@ -168,9 +168,9 @@ def progress_bar(*, quiet: bool = False) -> Progress:
     )
 
 
-def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+def track(items: Iterable[Item], what: str) -> Iterator[Item]:
     """Gives the items one by one; shows a bar, or in a file a line every five seconds."""
-    count = total if total is not None else len(items) if isinstance(items, Sequence) else None
+    count = len(items) if isinstance(items, Sized) else None
     shown = time.monotonic()
     with progress_bar() as bar:
         task = bar.add_task(what, total=count, note="")

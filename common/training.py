@@ -40,7 +40,8 @@ def train_one_epoch(
     `reduction` says whether the loss function gives the `mean` or the `sum` over a batch's
     examples. With `dtype` bfloat16 the forward pass runs in autocast. `after_step(outputs, loss)`
     is called after each update. The model's mode is restored, unless an error ends the epoch.
-    ValueError without a batch; Diverged where a loss is not finite, unless `may_diverge`.
+    ValueError without a batch and, at the end, for another `reduction`; Diverged where a loss is
+    not finite, unless `may_diverge`.
     """
     device = device_of(model)
     was_training = model.training
@@ -102,7 +103,7 @@ def diverged(what: str, model: nn.Module, optimizer: Optimizer) -> Diverged:
 
 
 def largest_weight(model: nn.Module) -> float:
-    """The largest size of a parameter; NaN where one is NaN."""
+    """The largest absolute value of all parameters; NaN where one is NaN."""
     return float(torch.stack([p.detach().abs().max() for p in model.parameters()]).max())
 
 
@@ -128,7 +129,7 @@ def predict(
     """The model's outputs (N×…, float32) and the targets (N×…) of all batches, on the CPU, in
     evaluation mode.
 
-    The model's mode is restored. Raises ValueError without a batch.
+    The model's mode is restored, unless an error ends it. Raises ValueError without a batch.
     """
     device = device_of(model)
     was_training = model.training

@@ -19,10 +19,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 
+from common.checkpoint import delete_checkpoint
 from common.cli import add_shared_flags, whole_number, whole_numbers
 from common.config import read_options
 from common.errors import RunError, UsageError
-from common.files import patiently
 from common.jobs import Job
 from common.parser import all_seeds, check_predict
 from common.ranks import default_jobs, rank, run_on_all_ranks, under_torchrun
@@ -168,7 +168,7 @@ def helps_rank_0(options: argparse.Namespace, train_one: Callable[[Run, Any], ob
 
 def _work(train_one: Callable[[Run, Any], object], job: Job) -> None:
     train_one(job.run, job.settings)
-    patiently(partial((job.run.folder / "checkpoint.pt").unlink, missing_ok=True))  # not needed
+    delete_checkpoint(job.run.folder)
 
 
 def _history(job: Job) -> Sequence[Row]:

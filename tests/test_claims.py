@@ -11,6 +11,7 @@ import pytest
 from common.bounds import Bound, about, above, at_least, at_most, below, exactly, show_number
 from common.claims import Claim, Including, OneOf, Target, judge, print_claims
 from common.cli import PROJECT
+from common.config import mean_or_none
 
 CHAPTERS = sorted(path.stem for path in PROJECT.glob("*.py"))
 
@@ -69,6 +70,9 @@ def test_a_number_that_was_to_be_measured_and_is_not_there_is_not_reproduced(
 def test_infinity_is_judged_but_not_written() -> None:
     (verdict,) = judge([claim()], {"score": math.inf}, {})
     assert (verdict.verdict, verdict.as_dict()["measured"]) == ("reproduced", None)
+    (verdict,) = judge([claim()], {"score": [math.inf, -math.inf]}, {})
+    assert (verdict.verdict, verdict.as_dict()["measured"]) == ("not reproduced", None)
+    assert mean_or_none([math.inf, -math.inf]) is None
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,9 @@ def test_multiplications_by_hand() -> None:
     assert count_multiplications(direct, torch.zeros(1, 192, 28, 28)) == 120_422_400
     grouped = nn.Conv2d(4, 8, 3, groups=2)
     assert count_multiplications(grouped, torch.zeros(1, 4, 5, 5)) == 8 * 3 * 3 * (2 * 9)
-    assert count_multiplications(nn.Linear(320, 10), torch.zeros(1, 320)) == 3200
+    linear = nn.Sequential(nn.Linear(320, 10), nn.BatchNorm1d(10))
+    assert count_multiplications(linear, torch.zeros(1, 320)) == 3200
+    assert linear.training, "counted as in use, where batch norm takes a single example"
 
 
 IMPORTS = """

@@ -9,9 +9,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from functools import partial
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import cast
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -23,7 +26,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import common.epochs
 from common.errors import UsageError
 from common.folders import LOCK, RunFolder
-from common.jobs import Job, run_jobs
+from common.jobs import Job, Work, _Worker, run_jobs
 from common.rows import Row, read_rows
 from common.runs import Run
 from tests.conftest import make_run
@@ -94,8 +97,28 @@ def test_a_death_and_an_error_are_named_and_the_others_are_done(tmp_path: Path) 
     assert sorted(seen) == sorted(expected)
 
 
-def test_no_jobs_are_no_processes() -> None:
+def test_no_process_is_started_without_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    class Dying(_Worker):
+        def __init__(self, work: Work) -> None:
+            self.pipe, self.theirs = Pipe()
+            self.process, self.job = Mock(exitcode=-9), None
+            started.append(self)
+
+        def take(self, waiting: deque[Job]) -> None:
+            super().take(waiting)
+            self.theirs.close()
+
+    monkeypatch.setattr("common.jobs._Worker", Dying)
     assert run_jobs([], work, 4, ignore) == {}
+    assert not started
+    jobs = make_jobs(tmp_path, ["one", "two", "three"])
+    assert set(run_jobs(jobs, work, 2, ignore)) == {"one", "two", "three"}
+    assert len(started) == 3
+    assert all(worker.pipe.closed for worker in started)
 
 
 LONG = """

@@ -71,7 +71,9 @@ def test_misclassified_equals_numpy(seed: int, count: int, classes: int) -> None
 
 
 def test_nan_is_never_right() -> None:
-    assert accuracy(torch.full((2, 3), torch.nan), torch.zeros(2, dtype=torch.long)) == 0
+    nothing = torch.full((2, 3), torch.nan)
+    assert accuracy(nothing, torch.zeros(2, dtype=torch.long)) == 0
+    assert misclassified(nothing, torch.zeros(2, dtype=torch.long))[0].tolist() == [0, 1]
     predictions = torch.tensor([[float("nan"), 1.0], [1.0, 1.0]])
     assert accuracy_within(predictions, torch.ones(2, 2), 10) == 0.75
     assert rows_within(predictions, torch.ones(2, 2), 10) == 0.5
