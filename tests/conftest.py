@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import settings
+from matplotlib.figure import Figure
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -34,6 +35,9 @@ from common.start import start_run
 # examples is kept: the clone may be read-only.
 settings.register_profile("untimed", deadline=None, database=None)
 settings.load_profile("untimed")
+
+# No test can see whether a file survives a power cut; waiting for the disk takes seconds.
+os.fsync = lambda _: None
 
 # Many tests read the same eight archives; unpacking the largest takes half a second.
 gzip.decompress = lru_cache(maxsize=8)(gzip.decompress)
@@ -101,6 +105,18 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made but not painted, and grids of images not made: most of a small run's time.
+
+    Their files are there, and empty.
+    """
+    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
+    for report in ("classification", "fashion_cnn", "line_regression", "line_regression_draft",
+                   "line_regression_question", "mnist_mlp", "recipe_digits"):  # fmt: skip
+        monkeypatch.setattr(f"reports.{report}.image_grid", lambda *_, **__: None)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Every benchmark starts: on few examples, where both ways have to do the same work."""
+"""Every benchmark starts, on few examples."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
     """A mirror on this machine that serves the official archives and counts the requests."""
     with _Server(("127.0.0.1", 0), functools.partial(_Handler, directory=RAW)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_address[1]}/"])
         yield server
         server.shutdown()
@@ -182,7 +182,7 @@ def test_a_mirror_that_serves_a_page_is_left_for_the_next(
     (tmp_path / "page" / LABELS).write_text("<!doctype html><title>Please log in</title>")
     handler = functools.partial(_Handler, directory=tmp_path / "page")
     with _Server(("127.0.0.1", 0), handler) as other:
-        threading.Thread(target=other.serve_forever, daemon=True).start()
+        threading.Thread(target=other.serve_forever, args=(0.01,), daemon=True).start()
         address = f"http://127.0.0.1:{other.server_address[1]}/"
         monkeypatch.setattr(MNIST, "mirrors", [address, *MNIST.mirrors])
         damage(copy / "MNIST" / "raw" / LABELS, "missing")

@@ -171,8 +171,9 @@ def test_sizes_and_shapes() -> None:
         check_form(as_mnist_digit(np.asarray(image, dtype=np.float64) / 255))
 
 
-def test_mnist_s_own_images_stay_what_they_are() -> None:
-    images = load_images("MNIST", "test", PROJECT / "data", 100).images
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.full)])
+def test_mnist_s_own_images_stay_what_they_are(every: int) -> None:
+    images = load_images("MNIST", "test", PROJECT / "data", 100).images[::every]
     for image in images[:, 0].double() / 255:
         for grey in (image.numpy(), 1 - image.numpy()):
             found = as_mnist_digit(grey)[0]
@@ -271,24 +272,26 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 
 
 def test_digits_in_two_rows_of_pixels_are_cut_out(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0)
-    for number in range(20):
+    noise, found = np.random.default_rng(0), 0
+    for _ in range(20):
         pixels = noise.integers(0, 256, (2, 20), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "low.png")
         with contextlib.suppress(UsageError):
             for own in read_digits(tmp_path / "low.png"):
-                assert own.original.numel(), number
+                assert own.original.numel()
+                found += 1
+    assert found > 5
 
 
 @pytest.mark.parametrize(("name", "sides"), [
-    ("large.webp", (6000, 4000)), ("large.avif", (8000, 4000)), ("large.jp2", (5000, 4000)),
+    ("large.webp", (4300, 4200)), ("large.avif", (5500, 5460)), ("large.jp2", (5000, 4000)),
     ("progressive.jpg", (9000, 6000)),
 ])  # fmt: skip
 def test_what_its_decoder_cannot_read_in_little_memory_is_refused(
     name: str, sides: tuple[int, int], tmp_path: Path
 ) -> None:
     try:
-        Image.new("L", sides, 200).save(tmp_path / name, progressive=True)
+        Image.new("L", sides, 200).save(tmp_path / name, progressive=True, speed=10, method=0)
     except (KeyError, ValueError, OSError):
         pytest.skip(f"this Pillow does not write {name}")
     with peak_memory() as peak, pytest.raises(UsageError, match="are read"):
@@ -301,7 +304,7 @@ def test_a_large_image_needs_little_memory(mode: str, tmp_path: Path) -> None:
     """49 megapixels; the memory beside what Python with torch and matplotlib takes."""
     image = Image.new(mode, (7000, 7000), 65535 if mode == "I;16" else (255, 255, 255, 255))
     image.paste(0 if mode == "I;16" else (0, 0, 0, 255), (3000, 1000, 4000, 6000))
-    image.save(tmp_path / "large.tif", compression="tiff_adobe_deflate")
+    image.save(tmp_path / "large.tif", compression="packbits")
     del image
     with peak_memory() as peak:
         colours = read_image(tmp_path / "large.tif")
@@ -313,7 +316,7 @@ def test_a_large_image_needs_little_memory(mode: str, tmp_path: Path) -> None:
 def test_pillow_s_warnings_do_not_stand_before_the_one_line(
     tmp_path: Path, recwarn: pytest.WarningsRecorder, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A picture of 20 million pixels, a palette with transparent entries, a damaged TIFF header."""
+    """A picture of 90 million pixels, a palette with transparent entries, a damaged TIFF header."""
     Image.new("1", (10_000, 9_000)).save(tmp_path / "huge.png")
     palette = font_digit(4, "DejaVuSans").quantize(4)
     palette.save(tmp_path / "palette.png", transparency=b"\x00\xff\x10\xff")

@@ -318,6 +318,8 @@ def test_a_resumed_run_equals_one_that_was_not(finished: Path, tmp_path: Path, c
 
 
 def test_the_comparison(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    for figure in ("report.classes", "fashion_cnn_layers.padding_figure"):  # of every run
+        monkeypatch.setattr(f"fashion_cnn.{figure}", lambda *_: None)
     options = ("--compare", "--limit", 100, "--epochs", 1, "--seeds", "3,5", "--out-dir", tmp_path)
     code, _, _ = call(main, *options)
     assert code == 0
@@ -355,8 +357,6 @@ def test_the_comparison(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPa
     assert 1 <= found["small_kernel_epochs"] <= 3
 
     monkeypatch.setattr("fashion_cnn.train_one_epoch", None)  # nothing is trained a second time
-    for figure in ("report.classes", "fashion_cnn_layers.padding_figure"):
-        monkeypatch.setattr(f"fashion_cnn.{figure}", lambda *_: None)
     monkeypatch.setattr("reports.fashion_cnn_compare.figures", lambda *_: None)
     code, _, err = call(main, *options, "--resume")
     assert (code, err) == (0, "")

@@ -414,7 +414,7 @@ def test_interrupted_in_an_epoch_and_resumed_it_ends_the_same(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(common.epochs, "CHECKPOINT_SECONDS", 0.0)
-    experiment = replace(EXPERIMENTS[name], epochs=4)
+    experiment = replace(EXPERIMENTS[name], epochs=4, lr=0.03)  # so high that annealing acts
     train_experiment(make_job(tmp_path / "whole", experiment))
 
     def interrupt(row: Row) -> None:
@@ -430,6 +430,8 @@ def test_interrupted_in_an_epoch_and_resumed_it_ends_the_same(
         assert not job.finished
         train_experiment(job)
     assert untimed(tmp_path / "whole") == untimed(tmp_path / "parts")
+    rates = {row["lr"] for row in read_rows(tmp_path / "whole" / "metrics.csv")}
+    assert (len(rates) > 1) == (name == "lr-annealing")
     whole, parts = (
         torch.load(tmp_path / part / "model.pt", weights_only=True) for part in ("whole", "parts")
     )

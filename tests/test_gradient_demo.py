@@ -11,6 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from torch.func import grad, jacrev
 import gradient_demo
 from common.claims import judge
 from common.rows import Row
+from common.runs import Run
 from gradient_demo import (
     EXPERIMENTS,
     FUNCTIONS,
@@ -144,9 +146,14 @@ THREE = {
 }  # fmt: skip
 
 
-def test_three_descents_compared_by_hand(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = make_run(tmp_path_factory.mktemp("compared"))
     descent_report.descents(run, THREE, {"all": ALL, "one": ONE, "mini": MINI}, 100, (0.35, 0.1))
+    return run
+
+
+def test_three_descents_compared_by_hand(compared: Run) -> None:
     expected = {
         "full_update_cost": 2 / (5 / 12),
         "full_time": 6 / 1.5,
@@ -164,8 +171,8 @@ def test_three_descents_compared_by_hand(tmp_path: Path) -> None:
         "mini_rise": 0.95 - 0.9,
         "epoch_difference": 20 / 30,
     }
-    assert run.metrics == pytest.approx(expected)
-    assert (tmp_path / "descent.png").exists()
+    assert compared.metrics == pytest.approx(expected)
+    assert (compared.folder / "descent.png").exists()
 
 
 def test_the_last_rise_of_the_test_accuracy_leaves_out_a_single_jump() -> None:
@@ -188,13 +195,11 @@ def verdict_of(name: str, metric: str, value: float) -> str:
     return verdict.verdict
 
 
-def test_claims_of_the_descents_can_fail(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
-    descent_report.descents(run, THREE, {"all": ALL, "one": ONE, "mini": MINI}, 100, (0.35, 0.1))
+def test_claims_of_the_descents_can_fail(compared: Run) -> None:
     verdicts = {
         claim.id: verdict_of(claim.id, claim.metric, value)
         for claim in report.CLAIMS
-        if isinstance(value := run.metrics.get(claim.metric), float)
+        if isinstance(value := compared.metrics.get(claim.metric), float)
     }
     failing = {name for name, verdict in verdicts.items() if verdict == "not reproduced"}
     assert failing == {"2.2a", "2.2c"}
@@ -334,8 +339,12 @@ def test_critical_points_of_himmelblau() -> None:
     assert len(found["saddle"]) == 4
 
 
-def test_sixteen_critical_points_and_two_without_an_answer() -> None:
-    points = classify_points()
+@pytest.fixture(scope="module")
+def points() -> list[Any]:
+    return classify_points()
+
+
+def test_sixteen_critical_points_and_two_without_an_answer(points: list[Any]) -> None:
     assert len(points) == 16
     assert {name for name, *_ in points} == {*FUNCTIONS}
     unanswered = {name: values for name, _, _, rule, values in points if rule == "no answer"}
@@ -508,13 +517,14 @@ def test_last_means() -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, points: list[Any]) -> Path:
     """The folder of a short run; beside it stands what was printed, in `out.txt` and `err.txt`."""
     folder: Path = tmp_path_factory.mktemp("gradient") / "run"
     out, err = io.StringIO(), io.StringIO()
     short = {name: replace(experiment, updates=60) for name, experiment in EXPERIMENTS.items()}
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(gradient_demo, "CONVERGING", short)
+        patch.setattr(gradient_demo, "classify_points", lambda: points)
         patch.setattr(gradient_demo, "DEPTHS", (2, 40))
         patch.setattr(gradient_demo, "TRAINED_UPDATES", 40)
         patch.setattr(convolutions, "DEPTHS", (2, 40))

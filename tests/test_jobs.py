@@ -166,7 +166,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize("after", [0.1, 0.4])
+@pytest.mark.parametrize("after", [pytest.param(0.1, marks=pytest.mark.full), 0.4])
 def test_ctrl_c_while_workers_start_is_one_line(after: float, tmp_path: Path) -> None:
     """A terminal sends it to all processes, also to those that are still importing torch."""
     parent = start(tmp_path / "script.py", STARTING, tmp_path / "run", session=True)

@@ -101,6 +101,7 @@ def test_the_gradient_of_an_update_is_what_the_update_did(tmp_path: Path) -> Non
     assert row["loss"] == pytest.approx((outputs - lines.ends / 32).square().mean().item())
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_the_first_draft_explodes_and_fractions_stop_it(tmp_path: Path) -> None:
     """In short what the document saw: exploding weights, and what its first repair does."""
     lines = make_lines(300, 64, seed=0)
@@ -217,6 +218,7 @@ def test_a_network_that_learns_nothing_does_not_rise(tmp_path: Path) -> None:
     assert {row["mean"] for row in updates.rows} == {updates.rows[0]["mean"]}
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_high_rates_saturate_in_pixels(tmp_path: Path) -> None:
     """Outputs that get stuck at 0 or 1."""
     lines = make_lines(100, 64, seed=0)

@@ -17,7 +17,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
 from skimage.draw import line
 
 import line_regression
@@ -183,12 +182,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("finished") / "run"
     main([*map(str, SMALL), "--out-dir", str(folder)])
     return folder
-
-
-@pytest.fixture
-def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are made but not painted, which takes most of a small run's time."""
-    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -129,13 +129,7 @@ def test_folder_and_archives_hold_the_same_digits(limit: int | None, tmp_path: P
         assert run.metrics == {"labels_not_folder_names": len(others)}
 
 
-@pytest.fixture
-def empty_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures become empty files, where a test is about numbers: drawing takes most of its time."""
-    monkeypatch.setattr(Figure, "savefig", lambda *arguments, **options: None)
-
-
-@pytest.mark.usefixtures("small_mnist", "empty_figures")
+@pytest.mark.usefixtures("small_mnist", "unpainted")
 def test_both_sources_give_the_same_results(tmp_path: Path, call: Call) -> None:
     options = ("--epochs", 2, "--batch-size", 2, "--data-dir", tmp_path / "data")
     (tmp_path / "data" / "MNIST").mkdir(parents=True)
@@ -186,7 +180,7 @@ def test_the_story_leaves_a_complete_run(finished: Path) -> None:
     assert found["loss_rises"] == 0
 
 
-@pytest.mark.usefixtures("empty_figures")
+@pytest.mark.usefixtures("unpainted")
 def test_a_loss_that_rises_once_is_not_smaller_and_smaller(tmp_path: Path) -> None:
     """4.3 fails where the last epoch's loss is below the first's, but not every epoch's."""
     (claim,) = (claim for claim in report.CLAIMS if claim.id == "4.3")
@@ -232,7 +226,7 @@ def test_the_errors_are_those_of_the_saved_network(finished: Path) -> None:
     assert confidences == sorted(confidences, reverse=True)
 
 
-@pytest.mark.usefixtures("empty_figures")
+@pytest.mark.usefixtures("unpainted")
 def test_a_resumed_run_equals_one_that_was_not(
     finished: Path, tmp_path: Path, call: Call
 ) -> None:

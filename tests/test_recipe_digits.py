@@ -331,6 +331,7 @@ def test_own_images(
 
 
 @both
+@pytest.mark.usefixtures("unpainted")
 def test_choosing_reads_no_test_image(
     chapter: ModuleType, small: Any, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,12 +347,13 @@ def test_choosing_reads_no_test_image(
     summary = read_summary(tmp_path)
     assert (summary["seed"], summary["claims"]) == (4, [])
     assert summary["metrics"]["val_accuracy"] == row["val_accuracy"]
-    assert (tmp_path / "loss_and_accuracy.png").stat().st_size > 2000
+    assert (tmp_path / "loss_and_accuracy.png").exists()
     assert not (tmp_path / "model.safetensors").exists()
     assert "of the images held out are classified correctly" in " ".join(out.split())
 
 
 @both
+@pytest.mark.usefixtures("unpainted")
 def test_the_ladder_trains_each_step_and_without_each(
     chapter: ModuleType, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,13 +187,11 @@ def test_the_learning_rate_rises_and_falls_and_the_weights_are_averaged(
     assert torch.allclose(network.state_dict()["classify.weight"], mean, atol=1e-6)
 
 
-@pytest.fixture(scope="module")
-def small() -> Iterator[Recipe]:
-    """The chapter's recipe, made small for as long as this file's tests run."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(fashion, "RECIPE", SMALL)
-    yield SMALL
-    patch.undo()
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """The chapter's recipe, made small."""
+    monkeypatch.setattr(fashion, "RECIPE", SMALL)
+    return SMALL
 
 
 def test_the_chapter_trains_and_scores_the_test_images_once(
@@ -280,6 +278,7 @@ def test_own_photographs(
     assert (code, err.count("\n")) == (2, 1)
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_choosing_reads_no_test_image(
     small: Recipe, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,11 +293,12 @@ def test_choosing_reads_no_test_image(
     summary = read_summary(tmp_path)
     assert (summary["seed"], summary["claims"]) == (4, [])
     assert summary["metrics"]["val_accuracy"] == row["val_accuracy"]
-    assert (tmp_path / "loss_and_accuracy.png").stat().st_size > 2000
+    assert (tmp_path / "loss_and_accuracy.png").exists()
     assert not (tmp_path / "model.safetensors").exists()
     assert "of the images held out are classified correctly" in " ".join(out.split())
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_the_ladder_trains_each_step_and_without_each(
     tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
