@@ -13,8 +13,10 @@ from torch import nn
 from common.cli import PROJECT
 from common.metrics import accuracy
 from common.runs import Run
+from common.weather import ANSWERS
 from recipes import digits_cnn, digits_mlp, fashion, line_pictures, lines, weather
 from recipes.training import SHIPPED, load_weights
+from reports.recipe_weather import read_days
 from tests.conftest import Call, make_run
 from tests.drawings import as_mnist_digit
 from tests.test_mnist_mlp import NOT_TUNED_ON, handwritten
@@ -131,4 +133,9 @@ def test_predict_takes_the_shipped_weights(tmp_path: Path, call: Call) -> None:
     days.write_text("\n".join(table.splitlines()[:30]), encoding="utf-8")
     code, out, err = call(weather.main, "--predict", days, "--out-dir", tmp_path / "seen")
     assert (code, err) == (0, "")
-    assert "%" in out
+    inputs = weather.day_inputs(weather.RECIPE, read_days(days))[-weather.RECIPE.days :]
+    network = weather.Forecaster(weather.RECIPE, inputs.unsqueeze(0))
+    load_weights(SHIPPED / "weather.safetensors", network)
+    with torch.inference_mode():
+        wet = network.eval()(inputs.unsqueeze(0)).softmax(1)[0, ANSWERS.index("wet")]
+    assert f"{wet:.0%}" in out
