@@ -154,11 +154,10 @@ def batch_norm(m: Means) -> str:
 def seeing_overfitting(m: Means) -> str:
     name = "no-annealing-100"
     best = m.of(name, Result.best_epoch)
-    happens = "does not get better" if best < m.epochs(name) else "gets better too, here"
     return (
-        f"Training accuracy continues to rise while validation {happens}. In "
+        "Training accuracy continues to rise while validation loss no longer falls. In "
         f"{name}, after {m.epochs(name)} epochs: {m.right(name, TRAINING)} in training and "
-        f"{m.right(name)} in validation; validation loss was lowest after epoch {best:.0f} "
+        f"{m.right(name)} in validation; validation loss was lowest after epoch {best:.3g} "
         f"({m.of(name, lowest_validation_loss):.3g}) and is {m.loss(name)} at the end."
     )
 

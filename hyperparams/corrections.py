@@ -21,8 +21,8 @@ from hyperparams.results import TRAINING
 
 def unscaled_loss(m: Means) -> str:
     return (
-        f'"12%" of the training images after {m.epochs("unscaled")} epochs of one run without a '
-        f"fixed seed: here {m.right('unscaled', TRAINING)}. "
+        '"12%" of the training images after 5 epochs of one run without a fixed seed: here '
+        f"{m.right('unscaled', TRAINING)} after {m.epochs('unscaled')}. "
         '"The loss does not fall significantly": '
         f"here it is {m.loss('unscaled', 'train_loss', 1)} in the first epoch, "
         f"{m.loss('unscaled', 'train_loss', 2)} in the second and "
@@ -35,7 +35,7 @@ def however_long(m: Means) -> str:
     highest = m.of("unscaled-100", highest_training_accuracy)
     return (
         '"However long we wait": in '
-        f"{m.epochs('unscaled-100')} epochs training accuracy is {highest:.1%} at most."
+        f"{m.epochs('unscaled-100')} epochs the highest training accuracy is {highest:.1%}."
     )
 
 
@@ -58,7 +58,10 @@ def batch_sizes(m: Means) -> str:
 
 def batch_sizes_at_0_001(m: Means) -> str:
     found = [f"{m.right(name)} with {size:,}" for size, name in SIZES_AT_0_001.items()]
-    return f"The same with learning rate 0.001: {', '.join(found)}."
+    return (
+        f"Validation accuracy after {m.epochs('hidden-1')} epochs with learning rate 0.001, by the "
+        f"size of a batch: {', '.join(found)}."
+    )
 
 
 def high_rate(m: Means) -> str:
@@ -95,7 +98,8 @@ def wide_weights(m: Means) -> str:
         f"with 0.001: {ratios}. "
         '"Where the distribution is wide, overfitting occurs": with learning rates 0.1, 0.001 and '
         f"0.00001 that of the first layer's weights is {m.width(high)}, {m.width(medium)} and "
-        f"{m.width(low)}; training minus validation accuracy is {m.gap(high):.1f}, "
+        f"{m.width(low)}; training minus validation accuracy (after {m.epochs(high)}, "
+        f"{m.epochs(medium)} and {m.epochs(low)} epochs) is {m.gap(high):.1f}, "
         f"{m.gap(medium):.1f} and {m.gap(low):.1f} points, training accuracy "
         f"{m.right(high, TRAINING)}, {m.right(medium, TRAINING)} and {m.right(low, TRAINING)}."
     )
@@ -118,11 +122,11 @@ def when_halved(m: Means) -> str:
     after = f"halved after epoch {', '.join(map(str, epochs))}" if epochs else "never halved"
     return (
         "The document says in one place that the learning rate is halved unless validation loss "
-        "is 0.001 below its best: "
-        f"{m.of('lr-annealing', halved_against_rule):.3g} epochs were against that. In another it "
-        "says: whenever validation loss has risen by 0.001. There were "
-        f"{m.of('lr-annealing', rises_without_halving):.3g} such rises without a halving and "
-        f"{m.of('lr-annealing', halved_without_rise):.3g} halvings without such a rise. With seed "
+        "is 0.001 below its best (epochs against that: "
+        f"{m.of('lr-annealing', halved_against_rule):.3g}). In another it says: whenever "
+        "validation loss has risen by 0.001. Such rises without a halving: "
+        f"{m.of('lr-annealing', rises_without_halving):.3g}; halvings without such a rise: "
+        f"{m.of('lr-annealing', halved_without_rise):.3g}. With seed "
         f"{m.seeds[0]} it was {after}; in the document's run at epochs 5, 8, 11, 12, 13, 15, "
         "16. Seven halvings lead from 0.001 to the lowest rate, 0.00001; from 0.01 it is ten."
     )
@@ -168,7 +172,7 @@ def default_adam(m: Means) -> str:
         "Tiny inputs with batch norm, trained by PyTorch's default Adam with denormal numbers "
         f"kept, on this device ({m.device}): validation accuracy {m.right(plain, epoch=1)} after "
         f"one epoch and {m.right(plain)} after {m.epochs(plain)}. Trained as all others are (Adam "
-        "fused where the device can, denormal numbers flushed) it is "
+        "fused and denormal numbers flushed where the device can) it is "
         f"{m.right(fused, epoch=1)} and {m.right(fused)} after {m.epochs(fused)}."
     )
 
@@ -194,7 +198,7 @@ def penalties_at_0_01(m: Means) -> str:
     gaps = ", ".join(f"{m.gap(name):.1f} with {name}" for name in names[:-1])
     rights = ", ".join(m.right(name) for name in names[:-1])
     return (
-        f"The same with learning rate 0.01 and {m.epochs('l1-0.01')} epochs: training minus "
+        f"With learning rate 0.01 and {m.epochs('l1-0.01')} epochs: training minus "
         f"validation accuracy is {gaps}, {m.gap('batch-32'):.1f} points without; validation "
         f"accuracy {rights}, and {m.right('batch-32')} without."
     )

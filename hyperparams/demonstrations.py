@@ -83,7 +83,7 @@ def updates_with_10000() -> int:
 def batch_norm_error(by_variance: bool) -> float:
     """The largest difference between `BatchNorm1d` and (x − mean) ÷ variance on a batch of numbers.
 
-    Without `by_variance`: between it and (x − mean) ÷ standard deviation.
+    Without `by_variance`: between it and (x − mean) ÷ √(variance + 0.00001), as PyTorch states it.
     """
     values = 3 * torch.randn(64, 5, generator=torch.Generator().manual_seed(0)) + 1
     variance = values.var(0, correction=0) + 1e-5  # which PyTorch adds lest it divide by zero
@@ -100,11 +100,14 @@ def show_batch_norm() -> None:
     """Says what batch norm divides by, and where γ and β begin."""
     say(
         "Batch norm works on each hidden unit alone. It takes the unit's value x for every image "
-        "of a batch, subtracts their mean and divides by their standard deviation, so that tiny "
-        "values get a normal size. In evaluation it uses means and variances kept from training."
+        "of a batch, subtracts their mean and divides by √(variance + 0.00001), nearly their "
+        "standard deviation. With the tiny inputs of this section the values have a deviation of "
+        "about 0.00002 at first, and become about 300 times as large; most of the rest is left "
+        "to the weights that are learned. In evaluation it uses means and variances kept from "
+        "training."
     )
     say(
-        "BatchNorm1d differs from (x − mean) ÷ standard deviation by "
+        "BatchNorm1d differs from that by "
         f"{batch_norm_error(by_variance=False):.1e} at most, from (x − mean) ÷ variance by up to "
         f"{batch_norm_error(by_variance=True):.2f}. The quotient is multiplied by γ, and β is "
         "added; the network learns both, from γ = 1 and β = 0."

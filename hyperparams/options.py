@@ -49,7 +49,7 @@ def parse(
     add("--list", action="store_true", help="print the experiments and stop")
     add("--section", choices=SECTIONS, metavar="5.N",
         help="a section's experiments and those compared with them")  # fmt: skip
-    add("--all", action="store_true", help="every experiment, at the document's length")
+    add("--all", action="store_true", help="every experiment, at full length")
     add("--quick", action="store_true",
         help="shorter: 10,000 training images, fewer epochs (the default when no experiments are "
              "chosen)")

@@ -27,8 +27,8 @@ def print_contents(
 ) -> None:
     """Prints the chapter's tables of experiments, and what each changes."""
     titles = (
-        "The document's experiments. The base is 784→1000→10 with ReLU, trained by Adam with "
-        "learning rate (lr) 0.001 and batches of 32, pixels ÷ 255",
+        "The document's experiments, and one of ours (…-no-bias). The base is 784→1000→10 with "
+        "ReLU, trained by Adam with learning rate (lr) 0.001 and batches of 32, pixels ÷ 255",
         "Further ones: other readings, longer trainings and more batch sizes; a bare command, "
         "which shortens all, leaves them out",
     )
@@ -70,8 +70,9 @@ def print_results(results: Results) -> None:
     spread = ["± %"] if several else []
     if rows:
         print_table(
-            "Accuracy after the last epoch, and seconds of training per epoch"
-            + (f": mean ± standard deviation of {len(results)} seeds" if several else ""),
+            "Accuracy after the last epoch"
+            + (f" (mean ± standard deviation of {len(results)} seeds)" if several else "")
+            + ", and median seconds of training per epoch",
             [
                 "sec.", "experiment", "epochs",
                 "train\n%", *spread, "val.\n%", *spread, "s per\nepoch",

@@ -129,10 +129,10 @@ def print_effects(run: Run) -> None:
     others = [one.claim.id for one in verdicts if one.verdict != "reproduced"]
     if measured:
         say(
-            "This run is too short to judge what the document says about training: the table "
-            "below calls its statements 'not judged' and says what each is about. As a hint "
-            f"only: its numbers agree with {len(hold)} of them ({', '.join(hold) or 'none'}) and "
-            f"disagree with {len(others)} ({', '.join(others) or 'none'})."
+            "This shortened run cannot judge what the document says about training: the table "
+            "below calls its statements 'not judged' (epochs they name are a full run's). As a "
+            f"hint only: its numbers agree with {len(hold)} of them ({', '.join(hold) or 'none'}) "
+            f"and disagree with {len(others)} ({', '.join(others) or 'none'})."
         )
 
 
@@ -156,7 +156,7 @@ def ending(run: Run, results: Results) -> str:
         result = found[best][0]
         seeds = f", mean of {len(found[best])} seeds" if len(found[best]) > 1 else ""
         sentences.append(
-            f"Highest validation accuracy of {len(found)} experiments: {best}, {right[best]:.1%} "
+            f"Highest validation accuracy: {best}, {right[best]:.1%} "
             f"({result.changed}; {result.epochs} epochs{seeds})."
         )
         if best != worst:
@@ -181,7 +181,7 @@ def next_command(run: Run) -> str:
             "sequences."
         )
     if options.quick:
-        return "Next: the same without --quick, at the document's length."
+        return "Next: the same without --quick, at full length."
     if options.all:
         return "Next: add a line of your own to EXPERIMENTS and train it by its name."
     return "Next: python fmnist_hyperparams.py --list, which shows all experiments."

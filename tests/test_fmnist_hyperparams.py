@@ -387,7 +387,7 @@ def test_every_sentence_of_the_report_can_be_said() -> None:
     assert len(said) == len(QUESTIONS) + len(CORRECTIONS)
     gaps = "is not smaller: 12.5 points with dropout, 12.5 without"
     assert any(gaps in sentence for sentence in said), "words are chosen by the numbers"
-    assert any("and 0 halvings without such a rise" in sentence for sentence in said)
+    assert any("halvings without such a rise: 0." in sentence for sentence in said)
     some = {"hidden-1": results["hidden-1"]}
     left_out = answered((*QUESTIONS, *CORRECTIONS), {0: some}, "cpu")
     assert left_out == [], "what was not run is left out"
@@ -519,7 +519,7 @@ def test_a_part_is_trained_again(finished: Path, tmp_path: Path, call: Call) -> 
         code, out, err = call(main, *NAMED, "--out-dir", parts, "--resume")
     assert (code, err) == (0, "")
     assert ("1/1 hidden-0-seed0: 5 epochs" in out, "lr-medium-seed0:" in out) == (True, False)
-    assert "Highest validation accuracy of 2 experiments: " in out
+    assert "Highest validation accuracy: " in out
     for name in ("lr-medium-seed0", "hidden-0-seed0"):
         assert untimed(parts / name) == untimed(finished / name)
 
