@@ -85,7 +85,7 @@ class ClothesCNN(nn.Module):
 
     def __init__(self, experiment: Experiment, classes: int = 10) -> None:
         super().__init__()
-        side = sides_by_formula(experiment)[-1]  # 7; without padding 4 (3×3 kernels: 5)
+        side = sides_by_formula(experiment)[-1]  # 7; without padding 4 (3×3 kernels: 5, 7×7: 2)
         # Created first: in another order the same seed would give other initial weights.
         self.classify = nn.Linear(32 * side * side, classes)
         self.block1 = block(1, 16, experiment)
@@ -119,7 +119,7 @@ def sides_by_formula(experiment: Experiment) -> list[int]:
     for _ in range(2):
         side = side + 2 * padding - kernel + 1  # convolution: O = I + 2p − k + 1; I before, O after
         sides.append(side)
-        side = (side - pool) // pool + 1  # pooling: O = (I − k)/s + 1; its kernel k and stride s: 2
+        side = (side - pool) // pool + 1  # pooling: O = (I − k)/s + 1, rounded down; k = s = 2
         sides.append(side)
     return sides
 
@@ -224,7 +224,7 @@ EXPERIMENTS = {
     "5×5 without padding": Experiment(padded=False),
     "3×3 without padding": Experiment(kernel_size=3, padded=False),
 }
-# "More accurate at the cost of more training": these two are trained for twice the epochs.
+# "At the cost of longer training": these two are trained for twice the epochs too.
 TWICE_AS_LONG = ("5×5, as in the document", "3×3")
 
 
@@ -254,7 +254,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     add = parser.add_argument
     add("--kernel-size", type=int, choices=(3, 5, 7), default=5,
         help="side of the convolutions' kernels (default %(default)s)")  # fmt: skip
-    add("--batch-norm", action="store_true", help="batch normalisation after every layer")
+    add("--batch-norm", action="store_true", help="batch norm after convolutions and last layer")
     add("--no-padding", action="store_true", help="no zeros around what a convolution reads")
     add("--shuffle", action="store_true", help="shuffle the training images in every epoch")
     add("--compare", action="store_true", help="train six networks, each with all of --seeds")

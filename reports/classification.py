@@ -83,7 +83,7 @@ def mistakes_figure(
             for label in (predicted[place], labels[wrong[place]])
         )
         captions.append(f"{answer}, {confidence(float(confidences[place]))}\nreally: {truth}")
-    which = f"All {len(wrong)} mistakes"
+    which = f"All mistakes ({len(wrong)})"
     if len(wrong) > GALLERY:
         which = f"The {GALLERY} most confident of {len(wrong)} mistakes"
     image_grid(

@@ -45,7 +45,7 @@ PROPOSALS = {**DOCUMENT, "compare": True}
 PADDED = {"no_padding": False}
 
 CLAIMS = (
-    Claim("3.1a", "layers whose size differs from the formula", "none",
+    Claim("3.1a", "layers whose size differs from the formula, rounded down", "none",
           "sizes_off", exactly(0), "{:.0f}"),
     Claim("3.1b", "inputs of the last layer", "32·7·7",
           "flat_features", exactly(1568), "{:,.0f}", PADDED),
@@ -129,7 +129,7 @@ def sides(
         rows.append([layer, rule, padded, padded_measured, unpadded, unpadded_measured])
     print_table(
         "The side of an image after each layer "
-        "(I: side before it, k: kernel, p: padding, s: stride, the step between windows)",
+        "(I: side before it, k: kernel, p: padding, s: stride, the windows' step; rounded down)",
         ["layer", "formula", "padded", "measured", "unpadded", "measured"], rows,
     )  # fmt: skip
     (pool, *_) = [layer for layer in model.modules() if isinstance(layer, nn.MaxPool2d)]
@@ -159,8 +159,8 @@ def training(run: Run) -> None:
     )
     gaps = [row["train_accuracy"] - row["val_accuracy"] for row in run.history]
     say(
-        f"After the last epoch the network is right on {last['train_accuracy']:.1%} of a sample of "
-        f"the training images, and on {last['val_accuracy']:.1%} of the validation images, on "
+        f"After the last epoch the network is right on {last['train_accuracy']:.1%} of the first "
+        f"training images, and on {last['val_accuracy']:.1%} of the validation images, on "
         f"which it was not trained. The difference is {100 * gaps[-1]:+.1f} percentage points, at "
         f"most {100 * max(gaps):+.1f} in any epoch."
     )
@@ -185,11 +185,15 @@ def mistakes(run: Run, clothes: ClassImages, logits: Tensor) -> str:
     counts = confusion_matrix(labels, logits.argmax(1), len(names))
     confusion_figure(counts, names, run.file("confusion_matrix.png"))
     pairs = confused_pairs(counts)
-    rows = [[names[a], names[b], int(counts[a, b]), int(counts[b, a])] for _, a, b in pairs[:8]]
-    print_table(
-        "The pairs of classes most often confused",
-        ["class A", "class B", "A taken for B", "B taken for A"], rows,
-    )  # fmt: skip
+    rows = []
+    for count, a, b in pairs[:8]:
+        if count:
+            rows.append([names[a], names[b], int(counts[a, b]), int(counts[b, a])])
+    if rows:
+        print_table(
+            "The pairs of classes most often confused",
+            ["class A", "class B", "A taken for B", "B taken for A"], rows,
+        )  # fmt: skip
     ending = f"{right_and_confused(labels, logits, names)} {opened}"
     if not run.options.train_folder:
         pairs_of_the_document(run, counts, pairs)

@@ -78,8 +78,9 @@ def comparison(
     }
     figures(run, histories, short, models)
     best = max(last, key=lambda name: statistics.mean(last[name]))
+    seeds = f", on average over {len(last[plain])} seeds" if len(last[plain]) > 1 else ""
     return (
-        f"Most accurate after {epochs} epochs, on average over {len(last[plain])} seeds: {best} "
+        f"Most accurate after {epochs} epochs{seeds}: {best} "
         f"({statistics.mean(last[best]):.1%} of the validation images). Open comparison.png and "
         "longer_and_unpadded.png."
     )
@@ -102,7 +103,7 @@ def networks_table(
         ])  # fmt: skip
     (first, *_) = histories.values()
     print_table(
-        f"Validation accuracy after {len(first[0])} epochs, {len(first)} seeds",
+        f"Validation accuracy (epochs: {len(first[0])}, seeds: {len(first)})",
         ["network", "mean", "min", "max", "s per epoch", "parameters"],
         rows,
     )

@@ -11,7 +11,7 @@ from common.figures import new_figure, save_figure
 from common.runs import Run
 from common.terminal import say
 
-Views = tuple[Tensor, Tensor]  # of each pixel (28×28): by the first convolution, by the last layer
+Views = tuple[Tensor, Tensor]  # of each pixel (28×28): by convolution 1, by pooling 2
 
 
 # 1. Padding: how many outputs see a pixel at the edge, and how many one in the middle?

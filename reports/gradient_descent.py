@@ -95,7 +95,7 @@ def to_the_goals(
             ])  # fmt: skip
     if rows:
         print_table(
-            "What it takes until the loss over all training images is this low",
+            "The first evaluation at which the loss over all training images is this low",
             ["loss", "update with", "seconds", "updates", "epochs"],
             rows,
         )

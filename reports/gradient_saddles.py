@@ -33,7 +33,7 @@ A_TENTH = 0.1
 
 
 def extreme_eigenvalues(model: nn.Module, data: Digits) -> tuple[float, float, float]:
-    """The Hessian's smallest and largest eigenvalue on 2,000 samples, and the gradient's norm.
+    """The Hessian's smallest and largest eigenvalue on 2,000 samples at most; the gradient's norm.
 
     The Hessian itself, 25,450×25,450 numbers, is never computed: Lanczos' method (ARPACK, through
     SciPy) needs only its products with vectors, the derivative of the gradient along each vector.
@@ -90,8 +90,8 @@ def ends(
         rows.append([name, signed(smallest), signed(largest), f"{gradient:.3f}", answer])
         smallest_of[name] = smallest
     print_table(
-        "Where the trainings end, on 2,000 samples: the Hessian's smallest and largest eigenvalue, "
-        "and the norm of the gradient, which is 0 only at a critical point",
+        "Where the trainings end, on at most 2,000 samples: the Hessian's smallest and largest "
+        "eigenvalue, and the norm of the gradient, which is 0 only at a critical point",
         ["update with", "smallest", "largest", "gradient", "signs suggest"],
         rows,
     )

@@ -57,7 +57,8 @@ def examples(run: Run, example: Lines, training: Lines) -> None:
         title=f"A line from (x {x0}, y {y0}) to (x {x1}, y {y1})",
         annotate=mark_ends(example.ends),
     )  # fmt: skip
-    images, ends = next(iter(training.batches(64, unit=training.images.shape[-1])))
+    side = training.images.shape[-1]
+    images, ends = next(iter(training.batches(run.options.batch_size, unit=side)))
     shapes = ["×".join(map(str, tensor.shape)) for tensor in (images, ends)]
     say(
         f"A batch for the network has images {shapes[0]} (images × channels × height × width) and "
@@ -135,7 +136,7 @@ def final_run(
     captions = [f"off by {error:.1f} px" for error in torch.cat([largest[:5], largest[5:][-5:]])]
     image_grid(
         unseen.images[shown], run.file("predictions.png"), columns=5, captions=captions,
-        title="Unseen lines: the best five answers above, the worst five below",
+        title="Unseen lines: the best answers first, the worst last",
         annotate=mark_ends(unseen.ends[shown], found[shown]),
     )  # fmt: skip
 
@@ -159,10 +160,10 @@ def print_scores(run: Run) -> None:
         ["answer", "tested on", "counted", *(f"{pixels} px" for pixels in TOLERANCES)], rows,
     )  # fmt: skip
     say(
-        "The document reports more than 94% right, but not within how many pixels. It accepts "
-        "(22, 22) for (20, 20): so here its 94% is tested with 2 px. always the mean: of the "
-        "training ends, whatever the image shows. outermost pixels: the first and the last lit "
-        "pixel along the line's longer axis, the exact answer without learning."
+        "The document reports more than 94% right, but not within how many pixels. It says "
+        "(22, 22) need not be wrong for (20, 20): so its 94% is tested with 2 px. always the "
+        "mean: of the training ends, whatever the image shows. outermost pixels: the first and the "
+        "last lit pixel along the line's longer axis, the exact answer without learning."
     )
     for part, name in (("train", "Training"), ("unseen", "Unseen")):
         say(
@@ -220,8 +221,8 @@ def ending(run: Run, found: Tensor, unseen: Lines) -> str:
     return (
         f"Your network found {lines[10]:,} of {count:,} unseen lines ({lines[10] / count:.1%}) "
         f"with all four coordinates within 10 px, and {lines[2]:,} within 2 px. Of all "
-        f"coordinates, {shares[10]:.1%} are within 10 px and {shares[2]:.1%} within 2 px. The "
-        f"{len(worst)} worst lines are off by {between(largest[-5:])} px; they are "
+        f"coordinates, {shares[10]:.1%} are within 10 px and {shares[2]:.1%} within 2 px. At "
+        f"worst it is off by {between(largest[-5:])} px, on lines "
         f"{between(worst[:, 2] - worst[:, 0])} px wide and "
         f"{between((worst[:, 3] - worst[:, 1]).abs())} px high. "
         f"Of {len(small)} small networks that score each pixel, the worst found "

@@ -140,10 +140,10 @@ def report(run: Run, histories: Mapping[str, Sequence[Row]]) -> None:
         ["network", "rate", "epochs", "training", "unseen", f"epochs to {GOAL:.0%}"], rows,
     )  # fmt: skip
     say(
-        "Each network but the first lacks one repair, or has dropout. Of the two orders of a "
+        "Each network differs from the first in what its name says. Of the two orders of a "
         "line's ends the nearer one is scored, for all of them. any order: either end of a line "
         "may come first; its own loss does not ask which. pixels: ends in pixels, which need a "
-        "network without the sigmoid; compare them with that row. –: not reached. The last two "
+        "network without the sigmoid; mind their rates and epochs. –: not reached. The last two "
         "rows are answers without learning."
     )
     draw(run, histories)

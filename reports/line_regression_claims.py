@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.bounds import about, above, at_least, at_most, below, exactly
 from common.claims import Claim, Target
 
-# Three seeds of the same network differ by so much after as many epochs: less shows nothing.
+# Seeds of one network differ by this and more (0.10 over five, all repairs): less shows nothing.
 SEED_SPREAD = 0.05
 UPDATES = 80  # of five epochs on 1,000 lines, in batches of 64
 

@@ -225,10 +225,10 @@ def print_repairs(run: Run, repairs: Mapping[str, Updates], lines: Lines) -> Non
         ["network", "updates", "gradient", "weight", "spread (px)", "error (px²)"], rows,
     )  # fmt: skip
     say(
-        "Errors in pixels are large, and so are their gradients: a step goes too far, and the next "
-        "error is larger still. With ends as fractions they are small. at 0.1: the learning rate, "
-        "elsewhere 0.001. gradient: its norm. spread: the standard "
-        "deviation of the answers to different images; at 0 the answer no longer depends on the "
+        "Errors in pixels are large, and so are their gradients: a step can go too far, and then "
+        "the next error is larger still. With ends as fractions they are small. at 0.1: the "
+        "learning rate, elsewhere 0.001. gradient: its norm. spread: the standard deviation of the "
+        "answers to different images; at 0 the answer no longer depends on the "
         f"image. error: {mean:,.0f} px² is what always answering with the mean of the ends has."
     )
 

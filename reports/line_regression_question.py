@@ -1,4 +1,4 @@
-"""Document 1's better question: the network that scores each pixel, beside the document's own."""
+"""Document 1's better question: the network that scores each pixel, beside the final run's."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def print_comparison(run: Run, seeds: int) -> None:
     )  # fmt: skip
     worst = min(run.metrics["question_lines_exact"])  # type: ignore[arg-type]
     say(
-        "four numbers: the document's network, asked for the ends of the image's line. each pixel: "
+        "four numbers: our form of the document's network, asked for the line's ends. each pixel: "
         f"asked, are you an end? (mean of {seeds} seeds; the worst has {worst:.1%} of the lines "
-        "exact). It is better not by its size, which is far smaller, but by its question, with a "
-        "loss and an optimizer that fit it. Whether a pixel is an end shows in its 8 neighbours: "
-        "an end has one that is lit, any other pixel of a line has two. So each pixel of each "
-        "image is an example for the same few parameters. A network asked for four numbers must "
-        "learn anew for each place of the image what they are there."
+        "exact). Where it is better, it is so not by its size, which is far smaller, but by its "
+        "question, with a loss and an optimizer that fit it. Whether a pixel is an end shows in "
+        "its 8 neighbours: an end has one that is lit, any other pixel of a line has two. So each "
+        "pixel of each image is an example for the same few parameters. A network asked for four "
+        "numbers must learn anew for each place of the image what they are there."
     )
 
 
@@ -137,7 +137,7 @@ def inside(run: Run, model: nn.Module, unseen: Lines) -> None:
     """Saves the network's eight kernels, and its scores for the first unseen line."""
     scores = predict(model, unseen.first(1).batches(1, unit=1))[0][0, 0]
     figure, panels = new_figure(
-        "All there is in the network: eight kernels. Below, what it says about a line",
+        "The network's eight kernels and their weights. Below, what it says about a line",
         3, 4, width=2.9, height=2.8,
     )  # fmt: skip
     draw_kernels(figure, panels[:8], model)

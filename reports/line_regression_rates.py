@@ -78,17 +78,17 @@ def learning_rates(run: Run, watched: Watched) -> None:
     epochs = [str(number) for number in range(1, len(table[0]) - 3)]
     print_table(
         "Which learning rates drive the outputs to 0 or 1 (in three decimals)? The share of such "
-        f"outputs after epochs 1 to {epochs[-1]}",
+        f"outputs in the last batch of epochs 1 to {epochs[-1]}",
         ["errors", "rate", *epochs, "largest", "rose"],
         table,
     )
     say(
         "A sigmoid squeezes any number into 0..1. Where it gives almost 0 or 1, its gradient is "
-        "almost 0, and learning stops. largest: the largest number before the sigmoid, in the last "
-        "batch. rose: the share of updates after which the mean output for 20 lines, always the "
-        "same, is above that after the update before. "
-        "The document does not show the unit of its errors, so three readings are tried: errors as "
-        "fractions of the image's side, summed as in the final run or averaged, and errors in "
+        "almost 0, and learning almost stops. largest: the number farthest from 0 before the "
+        "sigmoid, in the last batch. rose: the share of updates after which the mean output for 20 "
+        "lines, always the same, is above that after the update before. The document does not show "
+        "the unit of its errors, so three readings are tried: errors as "
+        "fractions of the image's side, summed (as --loss sum does) or averaged, and errors in "
         "pixels, averaged."
     )
     learning_rates_figure(run, watched)

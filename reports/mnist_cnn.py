@@ -64,7 +64,7 @@ OF_THE_NETWORKS = (
     Claim("2.6a", "channels out of an Inception block", "24·3 + 16",
           "inception_channels", exactly(88), "{:.0f}", ANY_NETWORK),
     Claim("2.6b", "rank correlation between a branch's gain in weight and the accuracy lost "
-          "without it, minimum of the seeds", "a better branch gets more weight",
+          "without it, mean of blocks, minimum of the seeds", "a better branch gets more weight",
           "use_and_weight", above(0), "{:+.2f}", INCEPTION),
     Claim("2.6c", "gain in weight of the branch that is needed most, minus the mean gain of the "
           "others, minimum of blocks and seeds", "a better branch gets more weight",
@@ -98,7 +98,7 @@ NEXT = {
 def digits(run: Run, training: LabelledImages, test: LabelledImages, pixels: Tensor) -> None:
     """Prints how many images there are, and what normalising made of the training pixels."""
     say(
-        f"{len(training):,} images to train on and {len(test):,} to test on. Normalised, the "
+        f"Images to train on: {len(training):,}, to test on: {len(test):,}. Normalised, the "
         f"training pixels have mean {pixels.mean():.4f} and standard deviation {pixels.std():.4f}."
     )
     run.metrics |= {"train_pictures": len(training), "test_pictures": len(test)}

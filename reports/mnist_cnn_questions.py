@@ -1,6 +1,6 @@
 """What document 2 says of PyTorch, tried out: what `mnist_cnn.py --explain` prints.
 
-Nothing here needs training. The loss functions and the blocks have modules of their own.
+Nothing here needs a trained network. The loss functions and the blocks have modules of their own.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ def template(run: Run, model: nn.Module, batch: Batch) -> None:
     run.metrics["without_gradient"] = missing
     say(
         f"\n{type(model).__name__} has __init__ and forward; nobody wrote its backward. After "
-        f"loss.backward() {len(tensors) - missing} of its {len(tensors)} parameters have a "
-        "gradient."
+        f"loss.backward() {len(tensors) - missing} of its {len(tensors)} parameter tensors "
+        "have a gradient."
     )
 
 

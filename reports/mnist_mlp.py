@@ -70,7 +70,7 @@ CLAIMS = (
           "loss_rises", exactly(0), "{:.0f}", DOCUMENT, every_seed=True),
     Claim("4.4", "share of the test images classified correctly", "0.978 (9,779 of 10,000)",
           "test_accuracy", about(0.978, 0.005), "{:.4f}", DOCUMENT),
-    Claim("4.4a", "test loss of the network loaded from mnist.pth, minus that before saving",
+    Claim("4.4a", "test loss before saving mnist.pth and after loading it: difference",
           "the file holds that network", "saved_difference", at_most(1e-6), "{:.1e}", DOCUMENT),
     Claim("4.4b", "images whose largest score is not at the most probable digit",
           "argmax finds that digit", "argmax_not_most_probable", exactly(0), "{:.0f}", DOCUMENT),
@@ -99,10 +99,10 @@ def data(
         "last_batch": last,
         "weights": sum(one.numel() for one in network.parameters() if one.dim() == 2),
     }
-    say(f"{len(training):,} images to train on, {len(test):,} to test on.")
+    say(f"Images to train on: {len(training):,}, to test on: {len(test):,}.")
     if run.options.source == "folder":
         folder_names(run, training, test)
-    say(f"{len(batches):,} batches of up to {size} images; the last one has {last}.")
+    say(f"Batches of up to {size} images: {len(batches):,}; the last one has {last}.")
     for number, (images, labels) in enumerate(islice(batches, 3)):
         shape = "×".join(map(str, images.shape))
         say(f"batch {number}: images {shape}, labels {' '.join(map(str, labels.tolist()))}")
@@ -112,7 +112,7 @@ def data(
             image_grid(
                 images[:30],
                 run.file("first_batch.png"),
-                title="What the network is given: images of the first batch, and their labels",
+                title="The first images of the first batch, and their labels",
                 columns=10,
                 width=1.2,
                 captions=[str(label) for label in labels[:30].tolist()],
@@ -154,10 +154,11 @@ def training(run: Run, batches: int) -> None:
         means = [row["train_loss"] for row in history]
         single = [loss for _, loss in losses_of_batches(history, batches)]
         run.metrics |= {"loss_rises": rises(means), "batch_loss_rises": rises(single)}
+        harder = ": some batches are harder" if rises(single) else ""
         say(
-            "Does the loss fall? From epoch to epoch the mean loss rose "
-            f"{rises(means)} times of {len(means) - 1}. The loss of single batches (every 100th) "
-            f"rose {rises(single)} times of {max(len(single) - 1, 0)}: some batches are harder."
+            f"Does the loss fall? From epoch to epoch the mean loss rose in {rises(means)} of "
+            f"{len(means) - 1} steps, the loss of single batches (every 100th) in "
+            f"{rises(single)} of {max(len(single) - 1, 0)}{harder}."
         )
 
 
@@ -182,7 +183,7 @@ def losses_of_batches(history: Sequence[Row], batches: int) -> list[tuple[float,
 
 def batches_figure(history: Sequence[Row], batches: int, path: Path) -> None:
     """Saves the loss of every hundredth batch of a training, and the mean of each epoch."""
-    title = "Single batches jump up and down: does the mean of an epoch fall?"
+    title = "Single batches may jump up and down: does the mean of an epoch fall?"
     figure, (axes,) = new_figure(title, width=8)
     pairs = losses_of_batches(history, batches)
     if pairs:
@@ -222,7 +223,7 @@ def mistakes(run: Run, test: LabelledImages, logits: Tensor) -> str:
         shown.append([row["prediction"], row["truth"], confidence(share), row["path"]])
     if shown:
         print_table(
-            f"The {len(shown)} most confident of {len(rows):,} mistakes (all: errors.csv)",
+            f"The most confident mistakes, {len(shown)} of {len(rows):,} (all: errors.csv)",
             ["answer", "truth", "confidence", "image"], shown,
         )  # fmt: skip
     opened = mistakes_figure(test.images, test.labels, logits, DIGITS, run.file("errors.png"))
@@ -239,7 +240,7 @@ def mistakes(run: Run, test: LabelledImages, logits: Tensor) -> str:
 
 def every_mistake(rows: Sequence[Mapping[str, Any]]) -> None:
     """Prints a line for each mistake, as the document does; `rows` are in the order of the test."""
-    say(f"\nAll {len(rows):,} mistakes\n")
+    say(f"\nAll mistakes: {len(rows):,}\n")
     for row in rows:
         print(f"prediction {row['prediction']}, truth {row['truth']}: {row['path']}")
 

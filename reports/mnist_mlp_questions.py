@@ -46,6 +46,7 @@ def activations(run: Run, results: Sequence[tuple[str, float, float]]) -> None:
         ["place", "train loss", "test accuracy"], rows,
     )  # fmt: skip
     shares = {place: share for place, _, share in results}
+    highest = [place for place, share in shares.items() if share == max(shares.values())]
     for place, share in shares.items():
         run.metrics[f"accuracy_relu_{place.replace(' ', '_')}"] = share
     difference = float(run.metrics["two_layers_less_one"])  # type: ignore[arg-type]
@@ -57,7 +58,7 @@ def activations(run: Run, results: Sequence[tuple[str, float, float]]) -> None:
         f"layer2(layer1(x)) and (W2·W1)·x + b differ by at most {difference:.1g} times their "
         f"largest number{rounding}. "
         "Before the first layer ReLU changes no number, for no pixel is negative; here it has "
-        f"{equal} no ReLU. Most accurate here: ReLU {max(shares, key=lambda place: shares[place])}."
+        f"{equal} no ReLU. Most accurate here: ReLU {' or '.join(highest)}."
     )
 
 
@@ -72,7 +73,7 @@ def without_training(
     passes(make_network(), images, labels)
     softmax(run, make_network(), images, labels)
     return (
-        "These were the document's opening questions, each answered by numbers. "
+        "These were the document's opening questions, and what it says of softmax and layers. "
         "Next: python mnist_mlp.py, which trains its network."
     )
 
@@ -116,7 +117,7 @@ def passes(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     say("\nWhen are gradients computed?\n")
     say(
         f"* forward: model(images) calls the function forward. The loss is {loss.item():.4f}. "
-        f"PyTorch has recorded each operation ({type(loss.grad_fn).__name__} ← "
+        f"PyTorch has recorded each operation ({type(loss.grad_fn).__name__} ← … ← "
         f"{type(logits.grad_fn).__name__} ← …); weight.grad is {weight.grad}."
     )
     loss.backward()
@@ -156,7 +157,7 @@ def softmax(run: Run, model: nn.Module, images: Tensor, labels: Tensor) -> None:
     )
     say("\nHow many hidden layers?\n")
     say(
-        "The document calls each layer after the input layer hidden, which are those with weights: "
-        f"{with_weights}. Usually the output layer does not count as hidden: that leaves "
-        f"{with_weights - 1}."
+        "In one place the document calls each layer after the input layer hidden, which are those "
+        f"with weights: {with_weights}. Usually, and elsewhere in it, the output layer is "
+        f"not hidden: that leaves {with_weights - 1}."
     )

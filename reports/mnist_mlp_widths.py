@@ -46,8 +46,9 @@ def report_widths(run: Run, histories: Mapping[int, Sequence[Sequence[Row]]]) ->
         f"The mean accuracies are at most {max(percent) - min(percent):.2f} points apart"
         f"{seeds_apart}."
     )
+    average = f", on average over {len(seeds)} seeds" if len(seeds) > 1 else ""
     return (
-        f"Most accurate, on average over {len(seeds)} seeds: {best} hidden numbers "
+        f"Most accurate{average}: {best} hidden numbers "
         f"({means[best]:.1%} of the test images). Open widths.png."
     )
 

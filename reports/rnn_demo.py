@@ -37,8 +37,8 @@ CLAIMS = (
           "w1*h + w2*x = [w1, w2]*[h, x]^T", "linear_error", at_most(1e-6), "{:.0e}"),
     Claim("2.10b", "RNNCell and tanh of that one linear layer, largest difference",
           "in essence one linear layer", "cell_error", at_most(1e-6), "{:.0e}"),
-    Claim("2.11a", "RNN: shapes that differ from the document's",
-          "none", "rnn_other_shapes", exactly(0), "{:.0f}"),
+    Claim("2.11a", "RNN, given the shapes that stand under RNNCell: other shapes returned",
+          "inputs and hidden have three dimensions: 0", "rnn_other_shapes", exactly(0), "{:.0f}"),
     Claim("2.11b", "RNNCell, called step by step: dimensions of the sequence that it reads",
           "three: seq_len, batch, input_size", "cell_sequence_dimensions", exactly(3), "{:.0f}"),
     Claim("2.11c", "three layers unrolled by hand and RNN, largest difference",
@@ -113,7 +113,7 @@ def shapes(run: Run, sizes: Mapping[str, int], modules: Modules) -> None:
 def shape_metrics(
     sizes: Mapping[str, int], modules: Modules, returned: Mapping[str, Sequence[str]]
 ) -> dict[str, int]:
-    """How many dimensions RNNCell takes, and how many shapes of RNN are not the document's.
+    """How many dimensions RNNCell takes, and how many shapes that RNN returns are not expected.
 
     `returned` has each module's shapes by its title, none where it refused the input.
     """

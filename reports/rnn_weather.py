@@ -147,9 +147,9 @@ def forecasts(run: Run, predicted: Predicted, labels: Tensor, guesses: Guesses) 
         rows.append([rule, f"{share_correct(guess, labels):.1%}", "", "", ""])
         rows_by_answer.append([rule, *days_found([guess], labels)[0].tolist()])
     rows_by_answer.append(["days in all", *answer_counts(labels).tolist()])
-    seeds = len(next(iter(predicted.values())))
+    seeds, tested = len(next(iter(predicted.values()))), count_of(len(labels), "day")
     print_table(
-        f"Wet or dry tomorrow? Accuracy on the {len(labels)} days of {TEST_YEAR}, each predicted "
+        f"Wet or dry tomorrow? Accuracy on the {tested} of {TEST_YEAR}, each predicted "
         f"from the measurements of the three days before ({count_of(seeds, 'seed')})",
         ["predicted by", "mean", "std (points)", "min", "max"], rows,
     )  # fmt: skip
@@ -162,7 +162,7 @@ def forecasts(run: Run, predicted: Predicted, labels: Tensor, guesses: Guesses) 
     cell = "" if run.options.cell == "rnn" else f" --cell {run.options.cell}"
     return (
         f"Wet or dry? From the three days before, {means_in_words(predicted, labels)} of the "
-        f"{len(labels)} days of {TEST_YEAR}. {rules_in_words(labels, guesses)} Open weather.png. "
+        f"{tested} of {TEST_YEAR}. {rules_in_words(labels, guesses)} Open weather.png. "
         f"Next: python rnn_demo.py{cell} --windows 1,3,7,14,30, which shows whether more days help."
     )
 
@@ -219,7 +219,7 @@ def means_in_words(predicted: Predicted, labels: Tensor) -> str:
     parts: list[str] = []
     for name, values in means.items():
         share = f"{min(values):.1%}"
-        if len(values) > 1:
+        if f"{max(values):.1%}" != share:
             share += f" to {max(values):.1%}"
         verb = "is right on" if not parts else "on"
         parts.append(f"{name} {verb} {share}" if name.islower() else f"the {name} {verb} {share}")
@@ -298,7 +298,7 @@ def by_days(run: Run, predicted: Predicted, labels: Tensor, guesses: Guesses) ->
         rows.append([name, days, *spread(answers, labels)])
         metric = f"{metric_name(experiment.network)}_accuracy_{days}_days"
         run.metrics[metric] = [share_correct(answer, labels) for answer in answers]
-    seeds = len(next(iter(predicted.values())))
+    seeds, tested = len(next(iter(predicted.values()))), count_of(len(labels), "day")
     print_table(
         f"Wet or dry tomorrow? Accuracy on {TEST_YEAR} by the number of days that a network sees "
         f"({count_of(seeds, 'seed')}; all are trained on the same days)",
@@ -309,7 +309,7 @@ def by_days(run: Run, predicted: Predicted, labels: Tensor, guesses: Guesses) ->
     windows = ",".join(str(days) for days in run.options.windows)
     return (
         f"Wet or dry? From {', '.join(map(str, run.options.windows))} days before, "
-        f"{means_in_words(predicted, labels)} of the {len(labels)} days of {TEST_YEAR}. "
+        f"{means_in_words(predicted, labels)} of the {tested} of {TEST_YEAR}. "
         f"{rules_in_words(labels, guesses)} Open windows.png. Next: python rnn_demo.py "
         f"--cell {other} --windows {windows}, which reads the days with another cell."
     )

@@ -344,8 +344,10 @@ def points() -> list[Any]:
     return classify_points()
 
 
-def test_sixteen_critical_points_and_two_without_an_answer(points: list[Any]) -> None:
-    assert len(points) == 16
+def test_seventeen_critical_points_and_two_without_an_answer(points: list[Any]) -> None:
+    assert len(points) == 17
+    saddles = [point.tolist() for name, point, _, kind, _ in points if kind == "saddle"]
+    assert any(np.allclose(place, 0) for place in saddles), "that of the double well too"
     assert {name for name, *_ in points} == {*FUNCTIONS}
     unanswered = {name: values for name, _, _, rule, values in points if rule == "no answer"}
     assert unanswered == {"x³ − 3xy²": "saddle", "x⁴ + y⁴": "minimum"}
