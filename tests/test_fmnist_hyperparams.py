@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -573,6 +574,8 @@ def test_ctrl_c_stops_all_processes_and_prints_the_command_that_continues(tmp_pa
     process = subprocess.Popen(
         [*command, "--limit", "2000", "--out-dir", str(out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # Ctrl-C may be ignored where the tests run in the background; a child would inherit that.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     metrics = out / "lr-low-seed0" / "metrics.csv"
     while not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
