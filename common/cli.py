@@ -83,7 +83,7 @@ def add_shared_flags(
 
     The flags speak of the script's main run; the small studies around it keep their own settings.
     """
-    add = parser.add_argument_group("flags of every script that trains a network").add_argument
+    add = parser.add_argument_group("flags of every script with one main training").add_argument
     add("--epochs", type=whole_number(1), default=epochs, metavar="N",
         help="epochs of the main run (default %(default)s)")
     add("--batch-size", type=whole_number(1), default=batch_size, metavar="N",
@@ -126,7 +126,7 @@ def add_run_flags(
 def add_data_flag(parser: argparse.ArgumentParser) -> None:
     """Adds `--data-dir`, for scripts that read data sets from disk."""
     parser.add_argument("--data-dir", type=existing_folder, default=PROJECT / "data", metavar="DIR",
-                        help="folder of the data sets (default: data/ beside the script)")
+                        help="folder of the data sets (default: data/ of this project)")
 
 
 def guarded(main: Callable[[Sequence[str] | None], None]) -> Callable[..., None]:

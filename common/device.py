@@ -22,7 +22,6 @@ def select_device(name: str) -> torch.device:
         if accelerator is None or not computes(accelerator):
             return torch.device("cpu")
         return own_share_of(accelerator)
-    usable = "cpu" if accelerator is None else f"cpu or {accelerator.type}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old names, such as mkldnn
@@ -33,6 +32,8 @@ def select_device(name: str) -> torch.device:
     except RuntimeError:
         is_usable = False
     if not is_usable:
+        works = accelerator is not None and computes(accelerator)
+        usable = f"cpu or {accelerator}" if works else "cpu"
         raise UsageError(f"--device {name}: no such device here; accepted: auto, {usable}")
     return own_share_of(device)
 

@@ -53,7 +53,7 @@ def read_digits(path: Path) -> list[OwnImage]:
     for number, (image, part) in enumerate(digits, 1):
         name = path.name if len(digits) == 1 else f"{path.name}, digit {number}"
         original = colours if len(digits) == 1 else _surroundings(colours, part)
-        note = "several digits that touch?" if part.width > WIDE * part.height else ""
+        note = "perhaps several digits that touch" if part.width > WIDE * part.height else ""
         own.append(own_image(name, original, image, note))
     return own
 

@@ -17,7 +17,7 @@ RARE = 0.05  # of the test images are called strange too; so are half of all let
 
 
 def warnings_for(own: Sequence[OwnImage], data_set: str, data_dir: Path) -> list[str]:
-    """For each image a warning, or "": its own note, or that it is like no training image.
+    """For each image a warning, or "": its own note, or that it is strange.
 
     Strange is what is less like every one of the first 20,000 training images of `data_set`
     (`MNIST` or `FashionMNIST`) than 95 of 100 test images are.
@@ -27,7 +27,7 @@ def warnings_for(own: Sequence[OwnImage], data_set: str, data_dir: Path) -> list
     usual = likeness(unseen.images, training).quantile(RARE)
     warnings = []
     for one, value in zip(own, likeness(as_batch(own), training).tolist(), strict=True):
-        strange = f"unlike every image of {data_set}" if value < usual else ""
+        strange = f"less like {data_set} than 95% of its own images are" if value < usual else ""
         warnings.append(one.note or strange)
     return warnings
 

@@ -54,7 +54,7 @@ def say_left_out(refusals: Sequence[str]) -> None:
     for refusal in refusals[:NAMED]:
         say(f"Left out: {one_line(refusal)}.")
     if len(refusals) > NAMED:
-        say(f"Left out: {len(refusals) - NAMED} more files that cannot be used.")
+        say(f"Left out: {len(refusals) - NAMED} more that cannot be used.")
 
 
 def as_batch(own: Sequence[OwnImage]) -> Tensor:

@@ -53,8 +53,8 @@ def load_own_classes(train: Path, test: Path | None, limit: int | None) -> Class
         others = set(class_names("--test-folder", test)) - set(names)
         if others:
             raise UsageError(
-                f"--test-folder {test}: {', '.join(sorted(others))} is no class of {train}; its "
-                f"classes are {', '.join(names)}"
+                f"--test-folder {test} has classes that {train} lacks "
+                f"({', '.join(sorted(others))}); accepted: {', '.join(names)}"
             )
         unseen = _read_classes(test, names)
     count = limit or max(len(training), len(unseen))
@@ -73,8 +73,8 @@ def class_names(flag: str, folder: Path) -> list[str]:
         raise UsageError(f"{flag} {folder} is no folder that can be read ({reason})") from None
     if not 2 <= len(names) <= MOST_CLASSES:
         raise UsageError(
-            f"{flag} {folder} holds {len(names)} subfolders; a subfolder for each class is needed, "
-            f"2 to {MOST_CLASSES} of them"
+            f"{flag} {folder}: subfolders found: {len(names)}; one for each class is needed, 2 to "
+            f"{MOST_CLASSES} of them"
         )
     return sorted(names)
 

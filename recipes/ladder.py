@@ -210,14 +210,14 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of every recipe; the shared ones follow, then `complete`."""
     add = parser.add_argument_group("flags of every recipe").add_argument
     add("--seeds", type=whole_numbers(0), metavar="N,N,…",
-        help="train with each of these random seeds, one after the other (default: --seed alone; "
-             "with --ladder five, from --seed on)")  # fmt: skip
+        help="train with each of these random seeds (default: --seed alone; with --ladder five, "
+             "from --seed on)")  # fmt: skip
     add("--validate", action="store_true",
         help="train without the images held out to choose by, score those after each epoch, and "
              "no test image")  # fmt: skip
     add("--ladder", action="store_true",
         help="train with the steps up to each one, and with all but each one; score the images "
-             "held out; --epochs shortens all in proportion")  # fmt: skip
+             "held out; --epochs (sprint.py has none) shortens all in proportion")  # fmt: skip
     add("--jobs", type=whole_number(1), metavar="N",
         help="trainings of --ladder at the same time, one thread each (default: one for each CPU "
              "core; on a GPU, and for each rank of torchrun, one)")  # fmt: skip
@@ -243,7 +243,7 @@ def complete(options: argparse.Namespace) -> argparse.Namespace:
         raise UsageError("--ladder scores the images held out anyway: no --validate")
     if (options.ladder or options.validate) and (options.limit or HELD_OUT) < HELD_OUT:
         raise UsageError(
-            f"--limit {options.limit}: too few to hold a sixth out; accepted: {HELD_OUT} or more"
+            f"--limit {options.limit}: too few to hold some out; accepted: {HELD_OUT} or more"
         )
     if under_torchrun() and not options.ladder:
         raise UsageError("torchrun shares the trainings of --ladder; without it use python")

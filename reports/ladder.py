@@ -75,10 +75,10 @@ def explanation(run: Run, trainings: Trainings) -> str:
             diverged.append(f"{name} ({count} of {len(by_seed)})")
     lost = f" Diverged and left out of the means: {', '.join(diverged)}." if diverged else ""
     return (
-        f"Each row adds a step to those above; on the right it alone is taken away from all "
-        f"together ({several}; gains and losses seed by seed). Seconds: the median training, each "
-        f"on one thread of {run.device.type} with {run.options.jobs} side by side, so they compare "
-        f"with each other and with nothing outside this table.{lost}"
+        f"Each row adds a step to those above; on the right it is taken away from all together, "
+        f"with what fits only with it ({several}; gains and losses seed by seed). Seconds: the "
+        f"median training, each on one thread (device {run.device.type}, --jobs {run.options.jobs})"
+        f", so they compare with each other and with nothing outside this table.{lost}"
     )
 
 
@@ -99,7 +99,7 @@ def measure(
         key = name.replace(" ", "_").replace("-", "_")
         gains = differences(scores[name], scores[before])
         losses = differences(scores[without(name)], scores[climbed[-1]])
-        run.metrics |= {f"gain_of_{key}": gains, f"loss_without_{key}": losses}
+        run.metrics |= {f"gain_of_{key}": gains, f"change_without_{key}": losses}
 
 
 def draw(
@@ -121,7 +121,8 @@ def draw(
         draw_seeds(reached, place, [100 * share for share in scores[name].values()], UNSEEN)
         if name != climbed[0]:
             changes = [100 * one for one in differences(scores[without(name)], top)]
-            draw_seeds(lost, place, changes, COLOURS[0])
+            if changes or not scores[without(name)]:  # otherwise the complete recipe diverged
+                draw_seeds(lost, place, changes, COLOURS[0])
         if times[name] is not None:
             costs.barh(place, times[name] or 0, color=COLOURS[2])
             costs.text(times[name] or 0, place, f" {rounded(times[name])}", va="center")

@@ -48,7 +48,7 @@ def seen(run: Run, images: Tensor, vary: Callable[[Tensor], Tensor]) -> None:
     image_grid(
         torch.cat(rows),
         run.file("seen.png"),
-        title=f"Training images, and below each {COPIES} versions of it that the network is shown",
+        title=f"Training images, and below each {COPIES} versions like those the network is shown",
         columns=len(images),
         width=0.9,
     )

@@ -60,9 +60,9 @@ def claims(run: Run, recipe: Recipe) -> list[Target]:
     )
     limits = {**STATED, **settings}
     others = (
-        Target("lines.4", "the same, 89 parameters trained on clean lines", "they fail here",
+        Target("lines.4", "within 2 px: 89 parameters trained on clean lines", "they fail here",
               "clean_within_2", below(0.5), "{:.1%}", limits),
-        Target("lines.5", "the same, the rule of the outermost pixels", "it fails here",
+        Target("lines.5", "within 2 px: the rule of the outermost pixels", "it fails here",
               "rule_within_2", below(0.5), "{:.1%}", limits),
     )  # fmt: skip
     return judged(run, [*stated, *others])
@@ -108,9 +108,9 @@ def tested(
     seconds = [seconds_of_training(one) for one in runs]
     ending = final(run, shares, seconds, SCORE.capitalize())
     return (
-        f"{ending} Open lines.png and mistakes.png. Next: python {run.command} --ladder, which "
-        f"shows what each step gives; {predict_command(run, runs[0])}, which looks for the ends of "
-        "a line of your own."
+        f"{ending} Open lines.png and mistakes.png. Next: python {run.command} --ladder, which in "
+        f"an hour or more shows what each step gives; {predict_command(run, runs[0])}, which looks "
+        "for the ends of a line of your own."
     )
 
 
@@ -181,7 +181,8 @@ def kinds(run: Run, test: InMemoryDataset, found: Mapping[str, Sequence[Tensor]]
     for name, chosen in groups.items():
         if chosen.any():
             rows.append([name, int(chosen.sum()), f"{1 - missed[chosen].double().mean():.1%}"])
-    print_table("Which lines the recipe finds within 2 px", ["lines", "how many", "found"], rows)
+    title = f"Which lines the recipe (seed {run.options.seeds[0]}) finds within 2 px"
+    print_table(title, ["lines", "how many", "found"], rows)
     figure, (axes,) = new_figure("How far off is the farther end? The last bar holds all above")
     away = {name: distances(ends[0], test.targets).amax(1) for name, ends in found.items()}
     draw_histogram(axes, away, bins=40, limits=(0, 10), colours=(UNSEEN, *COLOURS))

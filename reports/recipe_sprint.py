@@ -88,7 +88,8 @@ def raced(
         ["race", "goal\n%", "reached\n%", "\n±", "allowed\ns", "taken\ns", "\n±"], rows,
     )  # fmt: skip
     draw(run, races, accuracies, seconds)
-    reached = f"Goals reached: {', '.join(won)}." if won else "No goal was reached."
+    by = of_seeds.split(",")[0]  # "means of 10 seeds", "one seed"
+    reached = f"Goals reached ({by}): {', '.join(won)}." if won else "No goal was reached."
     return f"{reached} Open races.png."
 
 

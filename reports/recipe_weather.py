@@ -107,7 +107,7 @@ def climbed(run: Run, trainings: Trainings) -> str:
         losses = [epochs[-1]["val_loss"] for epochs in by_seed.values() if epochs]
         if losses:
             rows.append([name, f"{statistics.mean(losses):.4f}", deviation(losses, 1, 4)])
-            run.metrics[f"loss_{folder_of(name)}"] = losses
+            run.metrics[f"cross_entropy_{folder_of(name)}"] = losses
     print_table(f"The same ladder: loss on {year}", ["recipe", "loss", "± (seeds)"], rows)
     say(
         f"Choose by the loss: it asks how good the probabilities are, of every day. Accuracy asks "
@@ -149,9 +149,10 @@ def tested(run: Run, runs: Sequence[Run], answers: Answers, rules: Rules, wet: T
             differences = zip(ours, found * (len(ours) // len(found)), strict=True)
             run.metrics[f"gain_over_{metric}"] = [one - other for one, other in differences]
     measure_scores(run, ours)
+    trained = f"{len(ours)} seeds; ±: their standard deviation" if len(ours) > 1 else "one seed"
     print_table(
         f"The {len(wet)} days of 2015, wet or dry? All networks were trained on 2012 to 2014 "
-        f"({len(ours)} seeds; ±: their standard deviation). The last columns: days that only the "
+        f"({trained}). The last columns: days that only the "
         "recipe has right, and days that only the other one has right",
         ["predicted by", "right\n%", "\n±", "loss", "days: only\nrecipe", "only\nother"], rows,
     )  # fmt: skip
@@ -277,7 +278,7 @@ def read_days(path: Path) -> Tensor:
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})") from None
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        columns = ", ".join(("date", *MEASUREMENTS))
+        columns = ", ".join(("date (2015/12/31)", *MEASUREMENTS))
         message = f"{path} is no table of days ({error}); its columns must be {columns}"
         raise UsageError(message) from None
     for day, row in zip(days, measurements, strict=True):
@@ -314,4 +315,5 @@ def own_days(run: Run, tables: Sequence[tuple[Path, Tensor]], wet: Sequence[floa
         panel.set(xlabel="days (0: the last one)", ylabel="precipitation (mm)")
     share_y_limits(panels)
     save_figure(figure, run.file("seen.png"))
-    return "Open seen.png: the rain of the last days of your tables."
+    which = "your tables" if shown == len(tables) else f"the first {shown} of your tables"
+    return f"Open seen.png: the rain of the last days of {which}."

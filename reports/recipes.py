@@ -62,7 +62,7 @@ def judged(run: Run, claims: Sequence[Target]) -> list[Target]:
     if run.device.type == "cpu" and torch.get_num_threads() <= CORES:
         return list(claims)
     say(f"The targets' seconds are those of {CORES} cores, and are not judged here.")
-    return [claim for claim in claims if claim.metric != "seconds_of_training"]
+    return [claim for claim in claims if not claim.metric.endswith("seconds_of_training")]
 
 
 def measure_scores(run: Run, scores: Sequence[float]) -> None:
@@ -90,9 +90,10 @@ def final(run: Run, scores: Sequence[float], seconds: Sequence[float], score: st
         rows.append(["±", *spread])
         title = f"{score}, of networks trained from {len(scores)} seeds (±: standard deviation)"
         print_table(title, ["seed", "%", "seconds of training"], rows)
+    mean = f" (means of {len(scores)} seeds)" if len(scores) > 1 else ""
     return (
-        f"{score}: {statistics.mean(scores):.2%} after {statistics.mean(seconds):.0f} seconds of "
-        "training."
+        f"{score}: {statistics.mean(scores):.2%} after {statistics.mean(seconds):.0f} s of "
+        f"training{mean}."
     )
 
 
@@ -130,8 +131,8 @@ def gap(runs: Sequence[Run]) -> str:
     held_out = statistics.mean(one.history[-1]["val_accuracy"] for one in runs)
     share = f"of the training images, shown as they are, {trained:.2%}."
     if trained - held_out > (1 - held_out) / 2:  # most of the mistakes are not made in training
-        return f"{share} It knows those better: it would gain by more varied images."
-    return f"{share} It knows those little better: a longer training or a larger network may help."
+        return f"{share} It knows those better: more varied images may help."
+    return f"{share} It knows those not much better: longer training or a larger network may help."
 
 
 def tested(
@@ -156,8 +157,8 @@ def tested(
     first = "" if len(runs) == 1 else f" Seed {run.options.seeds[0]}:"
     return (
         f"{ending}{first} {right_and_confused(test.labels, logits[0], names)} "
-        f"{opened} Next: python {run.command} --ladder, which shows what each step "
-        f"gives; {predict_command(run, runs[0])}, which shows your own image to this network."
+        f"{opened} Next: python {run.command} --ladder, which takes hours and shows what each "
+        f"step gives; {predict_command(run, runs[0])}, which shows your own image to this network."
     )
 
 

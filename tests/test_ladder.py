@@ -200,8 +200,8 @@ def test_gains_losses_and_seconds_by_hand(
     assert metrics["ladder_document"] == [0.80, 0.82]
     assert metrics["gain_of_longer"] == pytest.approx([0.05, 0.01])
     assert metrics["gain_of_norm"] == pytest.approx([0.05]), "of the seed that did not diverge"
-    assert metrics["loss_without_longer"] == pytest.approx([-0.2])
-    assert metrics["loss_without_norm"] == pytest.approx([0.01])
+    assert metrics["change_without_longer"] == pytest.approx([-0.2])
+    assert metrics["change_without_norm"] == pytest.approx([0.01])
     assert (metrics["ladder_document_seconds"], metrics["ladder_norm_seconds"]) == (12, 20)
     out = capsys.readouterr().out
     lines = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}

@@ -459,7 +459,7 @@ def test_each_of_several_digits_is_read_and_another_thing_is_doubted(
     assert [found[f"prediction_{number}"] for number in (1, 2, 3)] == [2, 0, 3]
     assert found["warnings"] == 1
     words = " ".join(out.split())
-    assert "Doubt the answer to grid.png: unlike every image of MNIST" in words
+    assert "Doubt the answer to grid.png: less like MNIST than 95% of its own images" in words
     assert "row.png, digit 3" in words
 
 

@@ -265,7 +265,7 @@ def table_of(*days: int) -> str:
     ("table", "said"),
     [
         (None, "cannot be read"),
-        ("date,rain\n2020/01/01,0\n", "its columns must be date, precipitation, temp_max"),
+        ("date,rain\n2020/01/01,0\n", r"must be date \(2015/12/31\), precipitation, temp_max"),
         (table_of(*range(1, 12)), "12 days or more"),
         (table_of(*range(1, 12), 13), "one after the"),
         (table_of(*range(1, 6), 5, *range(7, 14)), "one after the"),
