@@ -58,22 +58,17 @@ def random_distortion(
     scale: float = 0.0,
     shear: float = 0.0,
     shift: float = 0.0,
-    bend: float = 0.0,
-    smooth: float = 4.0,
 ) -> Tensor:
-    """Turns, enlarges, shears, moves and bends each image, read between its pixels only once.
+    """Turns, enlarges, shears and moves each image, read between its pixels only once.
 
     Drawn uniformly: an angle up to ±`degrees`, a factor 1 ± `scale`, a shear up to ±`shear` degrees
-    along each axis, and up to ±`shift` pixels along each. With `bend` the pixels are also displaced
-    as if on rubber: about so many pixels (see `random_displacements`, also for `smooth`).
+    along each axis, and up to ±`shift` pixels along each.
     """
     limits = torch.tensor([degrees, scale, shear, shear, shift, shift])
     drawn = (2 * torch.rand(len(images), 6, generator=generator) - 1) * limits  # B×6
     angles, scales, shears, shifts = drawn[:, 0], 1 + drawn[:, 1], drawn[:, 2:4], drawn[:, 4:]
     height, width = images.shape[2:]
     positions = affine_positions(angles, scales, shears, shifts, height, width)
-    if bend:
-        positions += random_displacements(positions, bend, smooth, generator)
     return read_at(images, positions.to(images.device))
 
 
@@ -96,42 +91,6 @@ def affine_positions(
     from_middle = pixel_grid(height, width).view(1, -1, 2) - middle - shifts[:, None, :]
     positions: Tensor = from_middle @ back.transpose(1, 2) + middle  # B×H·W×2
     return positions.view(-1, height, width, 2)
-
-
-def random_displacements(
-    positions: Tensor, pixels: float, smooth: float, generator: torch.Generator
-) -> Tensor:
-    """Displacements (B×H×W×2, as `positions`) that differ little between neighbours.
-
-    Normal noise, smoothed by a Gaussian with standard deviation `smooth` (pixels), then scaled to a
-    standard deviation of `pixels`. P. Y. Simard, D. Steinkraus, J. C. Platt, "Best Practices for
-    Convolutional Neural Networks Applied to Visual Document Analysis" (ICDAR 2003), section 2.
-    """
-    batch, height, width, _ = positions.shape
-    noise = torch.randn(batch, 2, height, width, generator=generator)
-    down, across = smoothing_matrix(height, smooth), smoothing_matrix(width, smooth)
-    smoothed = down @ noise @ across.T  # B×2×H×W
-    # The standard deviation of the smoothed noise in the middle of the image; before it was 1.
-    left = down[height // 2].norm() * across[width // 2].norm()
-    displacements: Tensor = smoothed * (pixels / left)
-    return displacements.permute(0, 2, 3, 1)
-
-
-def smoothing_matrix(size: int, smooth: float) -> Tensor:
-    """What a Gaussian with this standard deviation (pixels) makes of a row of so many pixels.
-
-    size×size: each new pixel is a weighted mean of the old ones, mirrored at the ends.
-    """
-    reach = min(round(4 * smooth), size - 1)
-    steps = torch.arange(-reach, reach + 1)
-    weights = torch.exp(-0.5 * (steps / smooth) ** 2)
-    weights /= weights.sum()
-    matrix = torch.zeros(size, size)
-    for row in range(size):
-        columns = (row + steps).abs()  # −1 is mirrored to 1, and size to size − 2
-        columns = torch.where(columns < size, columns, 2 * (size - 1) - columns)
-        matrix[row].index_add_(0, columns, weights)
-    return matrix
 
 
 def pixel_grid(height: int, width: int) -> Tensor:

@@ -190,8 +190,6 @@ def test_images_are_varied_only_as_the_recipe_says(
     by_hand = random_crop(images, 2, torch.Generator().manual_seed(1)).float() / 255
     assert torch.equal(moved, by_hand)
     distortions = [{"degrees": 10.0}, {"scale": 0.1}, {"shear": 10.0}]
-    if chapter is digits_mlp:
-        distortions.append({"bend": 1.0})
     for changes in distortions:
         varied = chapter.varied(replace(foot, **changes), images)
         assert varied.shape == images.shape
