@@ -64,8 +64,8 @@ class Epochs:
     """The epochs of a training from the first that is not done yet; `run.epochs` makes it.
 
     After each epoch its row is appended to `metrics.csv`; a checkpoint is saved if the last is ten
-    seconds old, and after the last epoch. With `run.resume` a checkpoint in the folder is continued
-    from, and the end is bit-identical to that of an uninterrupted run: the weights in a file.
+    seconds old. After the last epoch the weights are saved too. With `run.resume` a checkpoint in
+    the folder is continued from; the end is bit-identical to that of an uninterrupted run.
     """
 
     def __init__(

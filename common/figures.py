@@ -1,9 +1,9 @@
 """Figures, saved as PNG files and never shown: curves, histograms, grids of images.
 
 Colours keep their meaning in all figures: blue is training, orange the images or lines not trained
-on. Other things compared get the colours of `COLOURS`. The two and the first five of those are of
-the palette that colour-blind readers can tell apart (M. Okabe, K. Ito, "Color Universal Design",
-2008); grey, yellow-green and violet are ours.
+on. Other things compared get the colours of `COLOURS`. Blue, orange and the first five of these are
+from the palette that colour-blind readers can tell apart (M. Okabe, K. Ito, "Color Universal
+Design", 2008); grey, yellow-green and violet are ours.
 """
 
 from __future__ import annotations

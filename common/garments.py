@@ -59,7 +59,10 @@ def as_fashion_garment(colours: Colours) -> Tensor:
 
 
 def _foreground(colours: Colours) -> Mask:
-    """What differs in colour from the background, without small pieces; ValueError: nothing."""
+    """What differs in colour from the background, without small pieces.
+
+    Raises ValueError where nothing does.
+    """
     smooth = ndimage.gaussian_filter(colours, (*(max(colours.shape) / 150,) * 2, 0))
     ground = np.stack([border_surface(smooth[..., layer]) for layer in range(3)], axis=-1)
     distance = np.linalg.norm(smooth - ground, axis=2)
