@@ -1,4 +1,4 @@
-"""The ladder of a recipe: its recipes, its trainings in workers, its table; options of recipes."""
+"""The ladder of a recipe: its recipes, its trainings, its table; options of recipes."""
 
 from __future__ import annotations
 

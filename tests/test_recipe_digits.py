@@ -355,7 +355,7 @@ def test_choosing_reads_no_test_image(
 def test_the_ladder_trains_each_step_and_without_each(
     chapter: ModuleType, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The chapter's side of it; `test_ladder.py` trains in workers."""
+    """The chapter's side of it; `test_ladder.py` trains (in workers: `test_kills.py`)."""
 
     def stand_in(
         run: Run, options: object, train_one: Callable[..., None], base: Any, *steps: Steps
