@@ -101,10 +101,9 @@ def show_batch_norm() -> None:
     say(
         "Batch norm works on each hidden unit alone. It takes the unit's value x for every image "
         "of a batch, subtracts their mean and divides by √(variance + 0.00001), nearly their "
-        "standard deviation. With the tiny inputs of this section the values have a deviation of "
-        "about 0.00002 at first, and become about 300 times as large; most of the rest is left "
-        "to the weights that are learned. In evaluation it uses means and variances kept from "
-        "training."
+        "standard deviation. With the tiny inputs of 5.14 the values deviate by about 0.00002 at "
+        "first: they become about 300 times as large, which is still far below 1. In evaluation "
+        "it uses means and variances kept from training."
     )
     say(
         "BatchNorm1d differs from that by "
