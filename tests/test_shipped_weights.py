@@ -23,8 +23,6 @@ from tests.test_mnist_mlp import NOT_TUNED_ON, handwritten
 
 DATA = PROJECT / "data"
 MOST = 8e6  # bytes, all together
-# Another processor may round a close answer to the other side: a few of 10,000.
-SLACK = 0.0005
 
 
 def of_digits_by_the_mlp(network: nn.Module, run: Run) -> float:
@@ -71,27 +69,36 @@ SCORES: dict[str, Callable[[nn.Module, Run], float]] = {
 
 
 @pytest.mark.parametrize(
-    ("name", "limit", "slack"),
+    "name",
     [
-        ("weather", None, 0.003),  # one day of 365
-        ("digits_mlp", None, SLACK),
-        # Of the slow ones the first few; their share is not quite that of all.
-        ("digits_cnn", 500, 0.005),
-        ("fashion", 500, 0.02),
-        ("lines", 1000, 0.01),
-        *(
-            pytest.param(name, None, SLACK, marks=pytest.mark.full)
-            for name in ("digits_cnn", "fashion", "lines")
-        ),
+        "digits_mlp",
+        "weather",
+        *(pytest.param(slow, marks=pytest.mark.full) for slow in ("digits_cnn", "fashion", "lines")),
     ],
 )
-def test_shipped_weights_score_what_is_stated(
-    name: str, limit: int | None, slack: float, tmp_path: Path
+def test_shipped_weights_score_what_is_stated(name: str, tmp_path: Path) -> None:
+    network = NETWORKS[name]()
+    load_weights(SHIPPED / f"{name}.safetensors", network)
+    with make_run(tmp_path / "run", data_dir=DATA) as run:
+        score = SCORES[name](network, run)
+    # Another processor may round a close answer to the other side: a few of 10,000, one day of 365.
+    slack = 0.003 if name == "weather" else 0.0005
+    assert score == pytest.approx(stated(name), abs=slack)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "score"),
+    [("digits_cnn", 500, 0.998), ("fashion", 500, 0.946), ("lines", 1000, 0.994)],
+)
+def test_slow_networks_score_the_first_few_as_they_did(
+    name: str, limit: int, score: float, tmp_path: Path
 ) -> None:
+    """In short, of networks that take a minute for all: measured with the weights shipped."""
     network = NETWORKS[name]()
     load_weights(SHIPPED / f"{name}.safetensors", network)
     with make_run(tmp_path / "run", data_dir=DATA, limit=limit) as run:
-        assert SCORES[name](network, run) == pytest.approx(stated(name), abs=slack)
+        found = SCORES[name](network, run)
+    assert found == pytest.approx(score, abs=1.5 / limit), "one close answer may change sides"
 
 
 def stated(name: str) -> float:
