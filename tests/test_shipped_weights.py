@@ -73,7 +73,8 @@ SCORES: dict[str, Callable[[nn.Module, Run], float]] = {
     [
         "digits_mlp",
         "weather",
-        *(pytest.param(slow, marks=pytest.mark.full) for slow in ("digits_cnn", "fashion", "lines")),
+        *(pytest.param(slow, marks=pytest.mark.full) for slow in ("digits_cnn", "fashion")),
+        pytest.param("lines", marks=pytest.mark.full),
     ],
 )
 def test_shipped_weights_score_what_is_stated(name: str, tmp_path: Path) -> None:
