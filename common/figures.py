@@ -15,7 +15,9 @@ import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Affine2D, Transform
 from torch import Tensor
 
 from common.files import write_whole
@@ -24,6 +26,7 @@ from common.labels import font_families
 TRAINING, UNSEEN = "#0072B2", "#D55E00"
 COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F", "#B2DF00", "#5E3C99")
 FEW = 10  # groups of so few values are drawn as dots
+SPACE = 0.12  # inches between the images of a grid
 
 
 def new_figure(
@@ -139,26 +142,37 @@ def image_grid(
     columns: int,
     width: float = 2.1,
     captions: Sequence[str] = (),
-    annotate: Callable[[Axes, int], None] | None = None,
+    row_names: Sequence[str] = (),
+    annotate: Callable[[Axes, int, Transform], None] | None = None,
 ) -> None:
     """Saves images (N×H×W or N×1×H×W) in a grid on one grey scale, each under its caption.
 
-    `annotate(axes, index)` may draw over each.
+    An image and the space around it are `width` inches wide. `annotate(axes, index, place)` may
+    draw over image `index`: `transform=place` takes its pixels, x and y, to where they are.
     """
     pictures = images.reshape(len(images), *images.shape[-2:])
     low, high = float(pictures.min()), float(pictures.max())
-    rows = -(-len(pictures) // columns)
     lines = max((caption.count("\n") + 1 for caption in captions), default=0)
-    figure, panels = new_figure(title, rows, columns, width=width, height=width + 0.2 * lines)
-    for index, panel in enumerate(panels):
-        panel.set_axis_off()
-        if index >= len(pictures):
-            continue
-        panel.imshow(pictures[index].numpy(), cmap="gray", vmin=low, vmax=high)
+    rows = -(-len(pictures) // columns)
+    inches = (width - SPACE) / max(pictures.shape[1:])  # of a pixel
+    tall, wide = (inches * size for size in pictures.shape[1:])
+    height = tall + SPACE + 0.2 * lines
+    # One panel, in inches, for all: a panel for each image would take most of the time.
+    figure, (axes,) = new_figure(title, width=width * columns, height=height * rows)
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        left, top = column * width + SPACE / 2, (row + 1) * height - SPACE / 2 - tall
+        pixels = Affine2D().translate(0.5, 0.5).scale(inches).translate(left, top)
+        place = pixels + axes.transData
+        axes.imshow(picture.numpy(), cmap="gray", vmin=low, vmax=high, transform=place)
+        axes.add_patch(Rectangle((left, top), wide, tall, fill=False, color="gray", clip_on=False))
         if captions:
-            panel.set_title(captions[index], fontsize=9)
+            axes.text(left + wide / 2, top - 0.04, captions[index], ha="center", fontsize=9)
+        if row_names and column == 0:
+            axes.text(left - 0.1, top + tall / 2, row_names[row], ha="right", va="center",
+                      rotation=90, multialignment="center", fontsize=10)  # fmt: skip
         if annotate is not None:
-            frame = panel.axis()  # a mark at the edge must not make this image smaller
-            annotate(panel, index)
-            panel.axis(frame)
+            annotate(axes, index, place)
+    axes.set(xlim=(0, width * columns), ylim=(height * rows, 0), aspect="equal")
+    axes.set_axis_off()
     save_figure(figure, path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Transform
 from torch import Tensor
 
 from common.figures import (
@@ -55,7 +56,7 @@ def examples(run: Run, example: Lines, training: Lines) -> None:
     image_grid(
         example.images, run.file("example.png"), columns=1, width=4,
         title=f"A line from (x {x0}, y {y0}) to (x {x1}, y {y1})",
-        annotate=mark_ends(example.ends),
+        annotate=mark_ends(size, example.ends),
     )  # fmt: skip
     side = training.images.shape[-1]
     images, ends = next(iter(training.batches(run.options.batch_size, unit=side)))
@@ -66,38 +67,36 @@ def examples(run: Run, example: Lines, training: Lines) -> None:
     )
     image_grid(
         training.images[:15], run.file("samples.png"), columns=5,
-        title="Training lines: the left end is the start", annotate=mark_ends(training.ends),
+        title="Training lines: the left end is the start", annotate=mark_ends(side, training.ends),
     )  # fmt: skip
 
 
-def mark_ends(truth: Tensor, found: Tensor | None = None) -> Callable[[Axes, int], None]:
+def mark_ends(
+    side: int, truth: Tensor, found: Tensor | None = None
+) -> Callable[[Axes, int, Transform], None]:
     """For `image_grid`: marks around the true ends (N×4, pixels), crosses at those found.
 
-    What was found far outside the image, or is NaN, gets no cross.
+    Images are `side` pixels wide. What was found far outside, or is NaN, gets no cross.
     """
+    margin = 0.1 * side
 
-    def annotate(axes: Axes, index: int) -> None:
-        # A frame, without which a line at the edge would run into the white page.
-        axes.set_axis_on()
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_color("gray")
-        for place, (name, colour, outline, cross) in enumerate(
+    def annotate(axes: Axes, index: int, place: Transform) -> None:
+        for number, (name, colour, outline, cross) in enumerate(
             (("start", COLOURS[0], "o", "x"), ("end", COLOURS[1], "s", "+"))
         ):
-            x, y = truth[index].view(2, 2)[place].tolist()
+            x, y = truth[index].view(2, 2)[number].tolist()
             axes.scatter(
                 x, y, s=70, marker=outline, facecolors="none", edgecolors=colour, linewidths=1.5,
-                clip_on=False, label=f"true {name}",
+                clip_on=False, label=f"true {name}", transform=place,
             )  # fmt: skip
-            left, right = axes.get_xlim()
-            margin = 0.1 * (right - left)
-            if found is not None:
-                x, y = found[index].view(2, 2)[place].tolist()
-                if not left - margin <= min(x, y) <= max(x, y) <= right + margin:
-                    continue
+            if found is None:
+                continue
+            x, y = found[index].view(2, 2)[number].tolist()
+            if -margin <= min(x, y) <= max(x, y) <= side - 1 + margin:
                 axes.scatter(
-                    x, y, s=55, marker=cross, color=colour, clip_on=False, label=f"{name} found"
-                )
+                    x, y, s=55, marker=cross, color=colour, clip_on=False, label=f"{name} found",
+                    transform=place,
+                )  # fmt: skip
         if index == 0:
             assert isinstance(axes.figure, Figure)
             legend_below(axes.figure, axes)
@@ -137,7 +136,7 @@ def final_run(
     image_grid(
         unseen.images[shown], run.file("predictions.png"), columns=5, captions=captions,
         title="Unseen lines: the best answers first, the worst last",
-        annotate=mark_ends(unseen.ends[shown], found[shown]),
+        annotate=mark_ends(unseen.images.shape[-1], unseen.ends[shown], found[shown]),
     )  # fmt: skip
 
 

@@ -151,6 +151,7 @@ def picture(
     found = torch.cat([after_few, after_more])
     count = len(after_few)
     truth = unseen.ends[:count].repeat(2, 1)
+    side = unseen.images.shape[-1]
     captions = []
     for number, (ends, true) in enumerate(zip(found, truth, strict=True)):
         error = (ends - true).abs().max().item()
@@ -159,7 +160,7 @@ def picture(
         captions.append(f"{lines}: {words if math.isfinite(error) else 'all four are NaN'}")
     image_grid(
         unseen.images[:count].repeat(2, 1, 1, 1), run.file("draft_answers.png"), columns=count,
-        width=2.3, captions=captions, annotate=mark_ends(truth, found),
+        width=2.3, captions=captions, annotate=mark_ends(side, truth, found),
         title=f"The first draft's answers after {few:,} lines (above) and {more:,} (below)",
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -102,6 +102,7 @@ def picture(run: Run, found: Tensor, better: Tensor, unseen: Lines) -> None:
     count = min(SHOWN, len(unseen.ends))
     truth = unseen.ends[:count].repeat(2, 1)
     answers = torch.cat([found[:count], better[:count].float()])
+    side = unseen.images.shape[-1]
     captions = []
     for answer, ends in zip(answers, truth, strict=True):
         error = (answer - ends).abs().max().item()
@@ -114,23 +115,10 @@ def picture(run: Run, found: Tensor, better: Tensor, unseen: Lines) -> None:
         names.append(f"{asked}\n{parameters:,.0f} parameters\n{share:.1%} within 2 px")
     image_grid(
         unseen.images[:count].repeat(2, 1, 1, 1), run.file("better_question.png"), columns=count,
-        captions=captions, annotate=with_names(mark_ends(truth, answers), names, count),
+        captions=captions, row_names=names, annotate=mark_ends(side, truth, answers),
         title=f"Two questions about the same lines. Left: which share of {len(unseen.ends):,} "
         "unseen lines has both ends within 2 px",
     )  # fmt: skip
-
-
-def with_names(
-    annotate: Callable[[Axes, int], None], names: Sequence[str], columns: int
-) -> Callable[[Axes, int], None]:
-    """`annotate`, which also names each row of `image_grid` on its left."""
-
-    def annotate_and_name(axes: Axes, index: int) -> None:
-        annotate(axes, index)
-        if index % columns == 0:
-            axes.set_ylabel(names[index // columns], fontsize=10)
-
-    return annotate_and_name
 
 
 def inside(run: Run, model: nn.Module, unseen: Lines) -> None:

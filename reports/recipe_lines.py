@@ -31,7 +31,6 @@ from common.terminal import one_line, print_table, say
 from recipes.line_pictures import COLUMNS, describe_test_lines, distances, share_within
 from recipes.training import seconds_of_training
 from reports.line_regression import mark_ends
-from reports.line_regression_question import with_names
 from reports.own_images import LONGEST_NAME
 from reports.own_images import SHOWN as DRAWN
 from reports.recipes import STATED, final, judged, predict_command, targets
@@ -147,10 +146,11 @@ def pictures(run: Run, test: InMemoryDataset, found: Mapping[str, Sequence[Tenso
         captions += [f"{error:.1f} px" for error in away.tolist()]
         answers.append(first[:count])
     truth = test.targets[:count].repeat(len(found), 1)
-    marks = mark_ends(truth, torch.cat(answers))
+    side = test.inputs.shape[-1]
     image_grid(
         test.inputs[:count].repeat(len(found), 1, 1, 1), run.file("lines.png"), columns=count,
-        width=1.8, captions=captions, annotate=with_names(marks, list(found), count),
+        width=1.8, captions=captions, row_names=list(found),
+        annotate=mark_ends(side, truth, torch.cat(answers)),
         title="The first unseen lines, and how far the farther end of each answer is off",
     )  # fmt: skip
     away = distances(found[RECIPE][0], test.targets).amax(1)
@@ -158,7 +158,7 @@ def pictures(run: Run, test: InMemoryDataset, found: Mapping[str, Sequence[Tenso
     image_grid(
         test.inputs[worst], run.file("mistakes.png"), columns=SHOWN, width=1.8,
         captions=[f"{error:.1f} px" for error in away[worst].tolist()],
-        annotate=mark_ends(test.targets[worst], found[RECIPE][0][worst]),
+        annotate=mark_ends(side, test.targets[worst], found[RECIPE][0][worst]),
         title="The unseen lines on which the recipe is worst, and how far it is off",
     )  # fmt: skip
 

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.transforms import Transform
 from torch import nn
 
 from common.cli import PROJECT
@@ -194,6 +197,28 @@ def test_figures_of_classifiers(tmp_path: Path) -> None:
     said = mistakes_figure(images, nothing, logits, ["no", "yes"], path)
     assert said == "There are no mistakes to show."
     assert not path.exists(), "no mistakes, no figure, not even an earlier one"
+
+
+def test_a_mark_on_an_image_of_a_grid_stands_on_its_pixel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each of seven images, higher than wide, has one white pixel; a mark is to stand there."""
+    images = torch.zeros(7, 6, 4)
+    images[:, 1, 3] = 1
+    drawn: list[Figure] = []
+    places: list[Transform] = []
+    monkeypatch.setattr("common.figures.save_figure", lambda figure, path: drawn.append(figure))
+    image_grid(images, Path("grid.png"), title="t", columns=3, captions=["two\nlines"] * 7,
+               annotate=lambda axes, index, place: places.append(place))  # fmt: skip
+    canvas = FigureCanvasAgg(drawn[0])
+    canvas.draw()
+    canvas.draw()  # the layout of the first changes what stands where
+    shown = np.asarray(canvas.buffer_rgba())[::-1, :, 0]  # from the bottom
+    for place in places:
+        for x, y, grey in ((3, 1, 255), (0, 0, 0), (3, 5, 0), (2, 1, 0), (3, 2, 0)):
+            column, row = place.transform((x, y))
+            assert shown[int(row), int(column)] == grey
+    assert len(places) == 7
 
 
 def test_a_probability_that_is_no_number_is_not_certain() -> None:
