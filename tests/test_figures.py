@@ -204,7 +204,7 @@ def test_a_mark_on_an_image_of_a_grid_stands_on_its_pixel(
 ) -> None:
     """Each of seven images, higher than wide, has one white pixel; a mark is to stand there."""
     images = torch.zeros(7, 6, 4)
-    images[:, 1, 3] = 1
+    images[:, 1, 3] = 1  # x is 3, y is 1
     drawn: list[Figure] = []
     places: list[Transform] = []
     monkeypatch.setattr("common.figures.save_figure", lambda figure, path: drawn.append(figure))
@@ -214,11 +214,12 @@ def test_a_mark_on_an_image_of_a_grid_stands_on_its_pixel(
     canvas.draw()
     canvas.draw()  # the layout of the first changes what stands where
     shown = np.asarray(canvas.buffer_rgba())[::-1, :, 0]  # from the bottom
-    for place in places:
+    for place, frame in zip(places, drawn[0].axes[0].patches, strict=True):
+        corners = place.transform([(-0.5, 5.5), (3.5, -0.5)])
+        assert frame.get_window_extent().get_points() == pytest.approx(corners)
         for x, y, grey in ((3, 1, 255), (0, 0, 0), (3, 5, 0), (2, 1, 0), (3, 2, 0)):
             column, row = place.transform((x, y))
             assert shown[int(row), int(column)] == grey
-    assert len(places) == 7
 
 
 def test_a_probability_that_is_no_number_is_not_certain() -> None:
