@@ -7,6 +7,8 @@ import contextlib
 import gzip
 import json
 import os
+import subprocess
+import sys
 
 # One thread, here and in the processes that tests start: threads of small computations that wait
 # for each other are many times slower on a busy machine. Before torch is imported.
@@ -27,6 +29,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from common.cli import PROJECT
 from common.jobs import Job, OnEpoch, Work
 from common.runs import Run
 from common.start import start_run
@@ -54,6 +57,23 @@ def make_run(folder: Path, *, threads: int | None = None, **options: object) -> 
                 "overwrite": False, "resume": False}  # fmt: skip
     parsed = argparse.Namespace(**{**defaults, **options})
     return start_run("script.py", parsed, [], threads=threads)
+
+
+def run_command(folder: Path, script: str, *arguments: object) -> tuple[str, Path]:
+    """Runs a chapter as a learner does, from a folder of their own, where it makes runs/.
+
+    Gives what it printed and the folder of its run, and checks what every chapter promises.
+    """
+    command = [sys.executable, str(PROJECT / script), *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "What the document states, and what this run measured" in done.stdout
+    (run,) = (folder / "runs" / Path(script).stem).iterdir()
+    assert (run / "summary.json").exists()
+    assert done.stdout.rstrip().endswith(run.name), "the last line says where everything is"
+    for line in done.stdout.splitlines():
+        assert len(line) <= 80 or "epoch" in line or "runs/" in line
+    return done.stdout, run
 
 
 def run_jobs_here(

@@ -55,7 +55,7 @@ from hyperparams.options import COMPARED_WITH, SECTIONS, experiments_of, parse
 from hyperparams.results import Result, differences, shared_epochs
 from hyperparams.statements import Statement, measure_claims
 from reports import fmnist_hyperparams as report
-from tests.conftest import Call, make_run, no_processes, read_summary
+from tests.conftest import Call, make_run, no_processes, read_summary, run_command
 
 
 def untimed(folder: Path) -> list[Row]:
@@ -506,6 +506,10 @@ def test_experiments_by_name_leave_a_complete_run(finished: Path) -> None:
         assert len(rows) == epochs
         assert rows[-1]["train_accuracy"] > rows[0]["train_accuracy"]
         assert not (finished / name / "checkpoint.pt").exists()
+
+
+def test_as_a_command(tmp_path: Path) -> None:
+    run_command(tmp_path, "fmnist_hyperparams.py", "hidden-0", "--limit", 50)
 
 
 def test_a_part_is_trained_again(finished: Path, tmp_path: Path, call: Call) -> None:

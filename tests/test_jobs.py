@@ -13,23 +13,18 @@ from collections import deque
 from functools import partial
 from multiprocessing import Pipe
 from pathlib import Path
-from typing import cast
 from unittest.mock import Mock
 
 import pytest
-import torch
 from filelock import FileLock
-from torch import nn
-from torch.optim import Optimizer
-from torch.utils.data import DataLoader, TensorDataset
 
 import common.epochs
 from common.errors import UsageError
 from common.folders import LOCK, RunFolder
 from common.jobs import Job, Work, _Worker, run_jobs
 from common.rows import Row, read_rows
-from common.runs import Run
 from tests.conftest import make_run
+from tests.toy_trainings import ignore, train, work
 
 PROJECT = Path(__file__).parent.parent
 
@@ -40,40 +35,6 @@ def make_jobs(folder: Path, settings: list[str], epochs: int = 2) -> list[Job]:
     for seed, name in enumerate(settings):
         jobs.append(Job(run.subrun(name, {"name": name}, seed), epochs, name))
     return jobs
-
-
-class Still:
-    """An optimizer that changes nothing. Each of torch's own takes a process a second to import."""
-
-    param_groups = ({"lr": 0.1},)
-
-    def state_dict(self) -> dict[str, object]:
-        return {}
-
-
-def train(run: Run, epochs: int) -> None:
-    """Stands for a training: its epochs, without one step."""
-    batches = DataLoader(TensorDataset(torch.ones(4, 1), torch.ones(4, 1)), 2)
-    optimizer = cast(Optimizer, Still())
-    for epoch in run.epochs(epochs, nn.Linear(1, 1), optimizer, batches):
-        time.sleep(0.001)
-        epoch.log(train_loss=1 / epoch.number, threads=torch.get_num_threads())
-
-
-def work(job: Job) -> None:
-    """What a worker does with a job; the settings say how it ends."""
-    if job.settings == "dies":
-        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
-    if job.settings == "long":
-        (job.run.folder / "worker.txt").write_text(str(os.getpid()))
-    train(job.run, job.epochs)
-    if job.settings == "fails":
-        (job.run.folder / "model.pt").unlink()
-        raise ValueError("no such thing")
-
-
-def ignore(job: Job, row: Row) -> None:
-    pass
 
 
 def test_a_death_and_an_error_are_named_and_the_others_are_done(tmp_path: Path) -> None:
@@ -125,9 +86,11 @@ LONG = """
 import sys
 from pathlib import Path
 from common.jobs import run_jobs
-from tests.test_jobs import ignore, make_jobs, work
+from tests.toy_trainings import ignore, work
 
 if __name__ == "__main__":
+    from tests.test_jobs import make_jobs
+
     jobs = make_jobs(Path(sys.argv[1]), ["long"], epochs=1_000_000)
     run_jobs(jobs, work, 1, ignore)
 """
@@ -152,10 +115,12 @@ import sys
 from pathlib import Path
 from common.cli import guarded
 from common.jobs import run_jobs
-from tests.test_jobs import ignore, make_jobs, work
+from tests.toy_trainings import ignore, work
 
 @guarded
 def main(argv=None):
+    from tests.test_jobs import make_jobs
+
     jobs = make_jobs(Path(sys.argv[1]), ["a", "b", "c", "d"], epochs=1_000_000)
     print("starts", flush=True)
     run_jobs(jobs, work, 4, ignore)
@@ -249,7 +214,8 @@ RANKS = """
 import sys
 from pathlib import Path
 from common.ranks import rank, run_on_all_ranks
-from tests.test_jobs import make_jobs, work
+from tests.test_jobs import make_jobs
+from tests.toy_trainings import work
 
 folder = Path(sys.argv[1])
 if __name__ == "__main__":

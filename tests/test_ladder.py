@@ -30,7 +30,7 @@ from recipes.training import one_cycle, save_weights, seconds_of_training, split
 from reports import recipes as recipes_report
 from reports.ladder import ladder as ladder_report
 from tests.conftest import make_run, no_processes
-from tests.test_jobs import Still
+from tests.toy_trainings import Still
 
 
 @dataclass(frozen=True)

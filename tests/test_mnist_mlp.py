@@ -28,7 +28,7 @@ from common.training import predict, train_one_epoch
 from mnist_mlp import Network, decode, load_digits, load_network, main, open_folder, train
 from reports import mnist_mlp as report
 from reports import mnist_mlp_questions as questions
-from tests.conftest import Call, make_run, numbers, read_summary
+from tests.conftest import Call, make_run, numbers, read_summary, run_command
 from tests.drawings import FONTS, as_mnist_digit, font_digit, pen_digit, photographs
 
 SMALL = ("--source", "tensor", "--limit", 700, "--epochs", 2, "--batch-size", 5)
@@ -155,9 +155,7 @@ def test_both_sources_give_the_same_results(tmp_path: Path, call: Call) -> None:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of two epochs; tests work on copies."""
-    folder: Path = tmp_path_factory.mktemp("mlp") / "run"
-    main([*map(str, SMALL), "--out-dir", str(folder)])
-    return folder
+    return run_command(tmp_path_factory.mktemp("mlp"), "mnist_mlp.py", *SMALL)[1]
 
 
 def test_the_story_leaves_a_complete_run(finished: Path) -> None:

@@ -51,7 +51,7 @@ from rnn_demo import (
     train,
     unroll,
 )
-from tests.conftest import make_run, numbers, read_summary
+from tests.conftest import make_run, numbers, read_summary, run_command
 
 CPU = torch.device("cpu")
 
@@ -434,6 +434,10 @@ def test_the_story_leaves_a_complete_run(finished: Finished) -> None:
     assert found["cell_gain_over_always_dry"] == pytest.approx(gain)
     assert found["shared_size_many"] == 2370 / 6194
     assert {"linear_accuracy_1_days", "cell_accuracy_5_days"} <= found.keys()
+
+
+def test_as_a_command(tmp_path: Path) -> None:
+    run_command(tmp_path, "rnn_demo.py", "--limit", 20, "--seeds", 0)
 
 
 def test_the_story_ends_with_what_the_learner_came_for(finished: Finished) -> None:
