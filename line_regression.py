@@ -257,8 +257,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--image-size", type=whole_number(31, 512), default=128, metavar="PIXELS",
                         help="side of the images, at least 31 (default %(default)s)")
-    parser.add_argument("--lines", type=whole_number(1), default=TRAINING_LINES, metavar="N",
-                        help="training lines of the main run (default %(default)s)")
+    parser.add_argument("--lines", type=whole_number(1, 400_000), default=TRAINING_LINES,
+                        metavar="N", help="training lines of the main run (default %(default)s)")
     parser.add_argument("--loss", choices=("sum", "mean"), default="sum",
                         help="of a batch's squared errors in the main run (default %(default)s)")
     parser.add_argument("--ablation", action="store_true", help="also train without each repair")

@@ -59,7 +59,7 @@ def check_has_pairs(batch_norm: bool, *counts: int | None) -> None:
     `make_loader` checks it; a script checks its options too, before --overwrite deletes a run.
     """
     if batch_norm and 1 in counts:
-        raise UsageError("batch norm needs two examples in a batch: --batch-size, --limit ≥ 2")
+        raise UsageError("batch norm needs two examples in a batch; --limit too is at least 2")
 
 
 def make_loader(

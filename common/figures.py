@@ -134,6 +134,23 @@ def legend_below(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9)
 
 
+def draw_image(
+    axes: Axes, image: Tensor, corner: tuple[float, float], scale: float,
+    limits: tuple[float, float],
+) -> Transform:
+    """Draws a grey image (H×W) in a frame, enlarged by `scale`, its upper left corner at `corner`.
+
+    Returns the transform from its pixels, x and y, to where they are.
+    """
+    pixels = Affine2D().translate(0.5, 0.5).scale(scale).translate(*corner)
+    place: Transform = pixels + axes.transData
+    low, high = limits
+    axes.imshow(image.numpy(), cmap="gray", vmin=low, vmax=high, transform=place)
+    height, width = (scale * side for side in image.shape)
+    axes.add_patch(Rectangle(corner, width, height, fill=False, color="gray", clip_on=False))
+    return place
+
+
 def image_grid(
     images: Tensor,
     path: Path,
@@ -148,7 +165,7 @@ def image_grid(
     """Saves images (N×H×W or N×1×H×W) in a grid on one grey scale, each under its caption.
 
     An image and the space around it are `width` inches wide. `annotate(axes, index, place)` may
-    draw over image `index`: `transform=place` takes its pixels, x and y, to where they are.
+    draw over image `index`; `transform=place` makes its pixels, x and y, the unit.
     """
     pictures = images.reshape(len(images), *images.shape[-2:])
     low, high = float(pictures.min()), float(pictures.max())
@@ -162,10 +179,7 @@ def image_grid(
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
         left, top = column * width + SPACE / 2, (row + 1) * height - SPACE / 2 - tall
-        pixels = Affine2D().translate(0.5, 0.5).scale(inches).translate(left, top)
-        place = pixels + axes.transData
-        axes.imshow(picture.numpy(), cmap="gray", vmin=low, vmax=high, transform=place)
-        axes.add_patch(Rectangle((left, top), wide, tall, fill=False, color="gray", clip_on=False))
+        place = draw_image(axes, picture, (left, top), inches, (low, high))
         if captions:
             axes.text(left + wide / 2, top - 0.04, captions[index], ha="center", fontsize=9)
         if row_names and column == 0:

@@ -51,6 +51,11 @@ TIMES = {"drawing_share", "seconds_per_epoch", "small_kernel_time",
          "small_kernel_time_trained_longer", "bottleneck_time"}  # fmt: skip
 
 
+def in_full(*values: object) -> list[object]:
+    """Values of `parametrize` that are tried with `-m full` only."""
+    return [pytest.param(value, marks=pytest.mark.full) for value in values]
+
+
 def make_run(folder: Path, *, threads: int | None = None, **options: object) -> Run:
     """A run as a script starts it, on the CPU; `options` are those of a command line."""
     defaults = {"seed": 0, "device": "cpu", "precision": "fp32", "limit": None, "out_dir": folder,

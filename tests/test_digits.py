@@ -19,7 +19,7 @@ from common.data import load_images
 from common.digits import digits_in, read_digits
 from common.errors import UsageError
 from common.image_files import LARGEST, read_image
-from tests.conftest import peak_memory
+from tests.conftest import in_full, peak_memory
 from tests.drawings import (
     as_mnist_digit,
     cropped,
@@ -55,7 +55,7 @@ def likeness(found: Tensor, clean: Tensor) -> float:
     return max(cosines)
 
 
-@pytest.mark.parametrize("digit", range(10))
+@pytest.mark.parametrize("digit", [1, 4, 8, *in_full(0, 2, 3, 5, 6, 7, 9)])
 def test_bad_photographs_come_out_as_the_drawing_does(digit: int) -> None:
     random = np.random.default_rng(digit)
     taken = photographs(pen_digit(digit, random), random)
@@ -66,7 +66,7 @@ def test_bad_photographs_come_out_as_the_drawing_does(digit: int) -> None:
         assert likeness(found, clean) > 0.9, name
 
 
-@pytest.mark.parametrize("pen", [2, 6, 14, 30])
+@pytest.mark.parametrize("pen", [2, 30, *in_full(6, 14)])
 def test_the_pen_comes_out_as_thick_as_mnist_s(pen: int) -> None:
     """MNIST's ink covers 104 pixels on average; neither a hair nor a brush may change it much."""
     random = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def test_the_pen_comes_out_as_thick_as_mnist_s(pen: int) -> None:
 
 
 @pytest.mark.parametrize("digit", range(10))
-@pytest.mark.parametrize("pen", [6, 14, 25])
+@pytest.mark.parametrize("pen", [6, *in_full(14, 25)])
 def test_ink_at_the_edge_stays_ink(digit: int, pen: int) -> None:
     """A digit cut out closely, dark or light, is what it is on a larger paper."""
     drawn = pen_digit(digit, np.random.default_rng(digit), pen=pen)

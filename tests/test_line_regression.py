@@ -322,6 +322,8 @@ def test_the_ablation_takes_each_repair_away(
     [
         (("--image-size", 1), "'1' is not a whole number of at least 31"),
         (("--image-size", -5), "'-5' is not"),
+        # 31×31 pixels have 461,280 lines; with all in the training none could be unseen.
+        (("--image-size", 31, "--lines", 400_001), "of at least 1 and at most 400000"),
         (("--epochs", 0), "'0' is not a whole number of at least 1"),
         (("--epochs", -1), "'-1' is not"),
         (("--epochs", 1.5), "'1.5' is not"),
