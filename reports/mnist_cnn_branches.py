@@ -5,8 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 
-from scipy.stats import spearmanr
-
 from common.figures import COLOURS, new_figure, save_figure
 from common.rows import Row
 from common.runs import Run
@@ -54,6 +52,9 @@ def correlation(block: Mapping[str, Row]) -> float:
 
     0 where all are lost alike, so that there is no order.
     """
+    # Here, not above: importing it takes a second, and only Inception needs it.
+    from scipy.stats import spearmanr
+
     gains = [gain(use) for use in block.values()]
     losses = [use["lost"] for use in block.values()]
     return 0.0 if len(set(losses)) == 1 else float(spearmanr(gains, losses).statistic)

@@ -117,7 +117,8 @@ import fmnist_hyperparams
 print([name for name in ("matplotlib", "skimage") if name in sys.modules])
 import line_regression, gradient_demo, mnist_cnn, rnn_demo, fashion_cnn
 import recipes.lines, recipes.digits_mlp, recipes.digits_cnn, recipes.sprint, recipes.weather
-print([name for name in ("matplotlib.pyplot", "torchvision") if name in sys.modules])
+slow = ("matplotlib.pyplot", "torchvision", "scipy.stats")
+print([name for name in slow if name in sys.modules])
 """
 
 
@@ -125,7 +126,8 @@ def test_what_imports_bring_along() -> None:
     """A worker process, which imports document 5's chapter, gets nothing that draws.
 
     A notebook's figures are left alone: no import brings pyplot, which chooses a backend. And no
-    script but document 4's waits for torchvision, which takes as long to import as torch.
+    script but document 4's waits for torchvision, which takes as long to import as torch, and none
+    for scipy.stats.
     """
     command = [sys.executable, "-c", IMPORTS]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
