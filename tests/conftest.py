@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 
 # One thread, here and in the processes that tests start: threads of small computations that wait
 # for each other are many times slower on a busy machine. Before torch is imported.
@@ -49,6 +50,14 @@ Outcome = tuple[int, str, str]
 Call = Callable[..., Outcome]
 TIMES = {"drawing_share", "seconds_per_epoch", "small_kernel_time",
          "small_kernel_time_trained_longer", "bottleneck_time"}  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Lock files, which nothing deletes, lie among the tests' files, of which pytest keeps few."""
+    tempfile.tempdir = str(tmp_path_factory.getbasetemp())
+    yield
+    tempfile.tempdir = None
 
 
 def in_full(*values: object) -> list[object]:
