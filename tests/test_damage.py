@@ -126,11 +126,13 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, content: Any) -> None
 def test_weights_of_another_kind_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """8-bit floats, which cannot be tested; a shape that has no sides; a file of gigabytes."""
+    """8-bit floats, where PyTorch cannot test them; a shape without sides; a file of gigabytes."""
     path = tmp_path / "model.pt"
     torch.save({"a": torch.ones(2).to(torch.float8_e4m3fn)}, path)
-    with pytest.raises(UsageError, match="holds no network of"):
-        load_weights(path, "script.py")
+    try:  # PyTorch 2.15 can
+        assert load_weights(path, "script.py")["a"].float().tolist() == [1, 1]
+    except UsageError as refusal:
+        assert "holds no network of" in str(refusal)  # noqa: PT017
     torch.save({"block1.0.weight": torch.tensor(1.0)}, path)
     with pytest.raises(UsageError, match="holds no network of"):
         load_network(path)
