@@ -44,7 +44,7 @@ from common.start import start_run
 from common.training import predict, train_one_epoch
 from recipes import ladder
 from recipes.images import SCORED_AT_ONCE, classify_own, moved_copies, parts, scores
-from recipes.training import one_cycle, running_mean, save_weights
+from recipes.training import one_cycle, save_weights
 from reports import recipe_digits as report
 from reports.ladder import ladder as show_ladder
 
@@ -65,12 +65,10 @@ class Recipe:
     one_cycle: bool = False  # the learning rate rises from near 0 and falls to almost 0
     warm_up: float = 0.2  # the share of the updates in which it rises
     weight_decay: float = 0.0  # each update shrinks each weight by lr × this share of it
-    label_smoothing: float = 0.0  # the share of the target probability that all digits get evenly
     moved: int = 0  # pixels by which an image is moved at most
     degrees: float = 0.0  # by which it is turned at most
     scale: float = 0.0  # the share by which it is enlarged or reduced at most
     shear: float = 0.0  # degrees by which it is slanted at most
-    averaging: float = 0.0  # answer with a running mean of the weights; an update keeps this share
     five_looks: bool = False  # classify by the mean scores of an image and of four moved copies
     bfloat16: bool = False  # 16-bit floats where the hardware has them
 
@@ -84,10 +82,8 @@ STEPS: ladder.Steps = {
     "larger batches": {"batch_size": 128},
     "one cycle": {"one_cycle": True, "lr": 4e-3},
     "weight decay": {"weight_decay": 0.05},
-    "soft labels": {"label_smoothing": 0.1},
     "moved": {"moved": 2},
     "turned, slanted": {"degrees": 12.0, "scale": 0.12, "shear": 8.0},
-    "mean weights": {"averaging": 0.999},
     "five looks": {"five_looks": True},
 }
 RECIPE = ladder.everything(Recipe(), STEPS)
@@ -148,15 +144,9 @@ def hidden_layer(inputs: int, outputs: int, recipe: Recipe) -> nn.Sequential:
 def train(
     run: Run, recipe: Recipe, training: LabelledImages, held_out: LabelledImages | None = None
 ) -> nn.Module:
-    """Trains a network; after each epoch scores it on the images held out, where there are any.
-
-    Returns the network that answers: with averaging the one with the mean weights.
-    """
+    """Trains a network; after each epoch scores it on the images held out, where there are any."""
     seed_everything(run.seed)
     network = DigitsNet(recipe).to(run.device)
-    # Its `module` is a copy whose weights follow the network's: their running mean.
-    mean_network = running_mean(network, recipe.averaging)
-    answering = mean_network.module if recipe.averaging else network
     batches = training.batches(
         recipe.batch_size, shuffle=True, seed=run.seed, no_single=recipe.batch_norm,
         transform=functools.partial(varied, recipe))  # fmt: skip
@@ -166,25 +156,19 @@ def train(
     schedule = None
     if recipe.one_cycle:
         schedule = one_cycle(optimizer, recipe.epochs * len(batches), recipe.warm_up)
-    loss_function = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     dtype = run.dtype if recipe.bfloat16 else torch.float32
 
     def after_step(logits: Tensor, loss: Tensor) -> None:
         if schedule is not None:
             schedule.step()
-        if recipe.averaging:
-            mean_network.update_parameters(network)
 
-    saved = nn.ModuleDict({"network": network})  # what a checkpoint needs to continue
-    if recipe.averaging:
-        saved["mean"] = mean_network
-    for epoch in run.epochs(recipe.epochs, saved, optimizer, batches, scheduler=schedule):
-        loss = train_one_epoch(network, epoch.batches, loss_function, optimizer, dtype=dtype,
-                               after_step=after_step)  # fmt: skip
+    for epoch in run.epochs(recipe.epochs, network, optimizer, batches, scheduler=schedule):
+        loss = train_one_epoch(network, epoch.batches, nn.CrossEntropyLoss(), optimizer,
+                               dtype=dtype, after_step=after_step)  # fmt: skip
         epoch.log(train_loss=loss)
         if held_out is not None:
-            epoch.log(**scores(answering, training, held_out, dtype))
-    return answering
+            epoch.log(**scores(network, training, held_out, dtype))
+    return network
 
 
 # 5. Choosing: the ladder, or one training that is watched
@@ -256,7 +240,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.ladder:
             ending = climb(run)
         elif options.validate:
-            ending = report.validated(run, ladder.train_each_seed(run, recipe, train_one))
+            runs = ladder.train_each_seed(run, recipe, train_one)
+            ending = report.validated(run, runs, soft_labels=False)
         else:
             ending = train_and_test(run, recipe)
         run.finish(document=4, claims=report.claims("digits_mlp", run, RECIPE), ending=ending)

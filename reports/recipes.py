@@ -100,8 +100,11 @@ def final(run: Run, scores: Sequence[float], seconds: Sequence[float], score: st
 # Of the recipes that classify images
 
 
-def validated(run: Run, runs: Sequence[Run]) -> str:
-    """Draws one seed's curves; measures all seeds on the images held out; the closing sentences."""
+def validated(run: Run, runs: Sequence[Run], soft_labels: bool = True) -> str:
+    """Draws one seed's curves; measures all seeds on the images held out; the closing sentences.
+
+    `soft_labels`: with these the loss of the training images stays above that of unseen ones.
+    """
     last = [one.history[-1] for one in runs]
     shares = [row["val_accuracy"] for row in last]
     run.metrics |= {
@@ -115,7 +118,7 @@ def validated(run: Run, runs: Sequence[Run]) -> str:
         run.file("loss_and_accuracy.png"),
         title="Would a longer training help? The images held out, epoch by epoch",
         unseen="validation",
-        trained="training images, varied, soft labels",  # so it stays above that of unseen ones
+        trained="training images, varied" + (", soft labels" if soft_labels else ""),
     )
     seeds = f", mean of {len(shares)} seeds" if len(shares) > 1 else ""
     seconds = statistics.mean(seconds_of_training(one) for one in runs)
