@@ -160,7 +160,7 @@ def tested(
     first = "" if len(runs) == 1 else f" Seed {run.options.seeds[0]}:"
     return (
         f"{ending}{first} {right_and_confused(test.labels, logits[0], names)} "
-        f"{opened} Next: python {run.command} --ladder, which takes hours and shows what each "
+        f"{opened} Next: python {run.command} --ladder, which in an hour or more shows what each "
         f"step gives; {predict_command(run, runs[0])}, which shows your own image to this network."
     )
 
