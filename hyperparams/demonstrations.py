@@ -151,8 +151,26 @@ def dropout_weights() -> float:
     return float(evaluation / training)
 
 
+def weights_without_gradient(images: int) -> float:
+    """The share of a linear layer's weights that get no gradient from so many images, because
+    dropout sets their inputs to 0 in each of them."""
+    torch.manual_seed(0)
+    layer = nn.Linear(1000, 10)
+    layer(nn.Dropout(0.25)(torch.ones(images, 1000))).sum().backward()
+    assert layer.weight.grad is not None
+    return float((layer.weight.grad == 0).float().mean())
+
+
+def weights_without_gradient_from_one() -> float:
+    return weights_without_gradient(1)
+
+
+def weights_without_gradient_from_a_batch() -> float:
+    return weights_without_gradient(32)
+
+
 def show_dropout() -> None:
-    """Says what dropout makes of eight ones, and how many answers one input has."""
+    """Says what dropout makes of eight ones, of the answers to one input, and of the gradients."""
     torch.manual_seed(0)
     layer, ones = nn.Dropout(0.25), torch.ones(8)
     training = ", ".join(f"{value:g}" for value in layer(ones).numpy().round(3))
@@ -167,4 +185,9 @@ def show_dropout() -> None:
     say(
         f"Different answers in ten passes of one input: {dropout_answers(training=True)} in "
         f"training mode, {dropout_answers(training=False)} in evaluation mode."
+    )
+    say(
+        f"A linear layer after dropout: from one image {weights_without_gradient(1):.0%} of its "
+        "weights get no gradient, those of the inputs set to 0. From a batch of 32 images it is "
+        f"{weights_without_gradient(32):.0%}: each image has other inputs set to 0."
     )

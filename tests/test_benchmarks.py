@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 from common.cli import PROJECT
-from tests.conftest import Call, no_processes
+from tests.helpers import Call, no_processes
 
 BENCHMARKS = sorted(path.stem for path in (PROJECT / "benchmarks").glob("*_*.py"))
 

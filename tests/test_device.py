@@ -26,7 +26,7 @@ from common.errors import UsageError
 from common.jobs import Job
 from common.ranks import default_jobs, run_on_all_ranks
 from recipes import weather
-from tests.conftest import make_run
+from tests.helpers import make_run
 
 GPU = torch.device("cuda")
 NAME = "emulated"

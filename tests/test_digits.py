@@ -19,7 +19,6 @@ from common.data import load_images
 from common.digits import digits_in, read_digits
 from common.errors import UsageError
 from common.image_files import LARGEST, read_image
-from tests.conftest import in_full, peak_memory
 from tests.drawings import (
     as_mnist_digit,
     cropped,
@@ -29,6 +28,7 @@ from tests.drawings import (
     photographs,
     thin_digit,
 )
+from tests.helpers import in_full, peak_memory
 
 
 def check_form(digit: Tensor) -> None:

@@ -30,7 +30,7 @@ from common.folders import LOCK
 from common.rows import Row, in_words, read_rows
 from common.runs import Run
 from common.training import evaluate, train_one_epoch
-from tests.conftest import make_run
+from tests.helpers import make_run
 from tests.test_training import line_data
 
 

@@ -35,8 +35,8 @@ from reports.classification import confused_pairs
 from reports.fashion_cnn import CLAIMS, place, ratio_to_mean
 from reports.fashion_cnn_compare import comparison, epochs_to_reach
 from reports.fashion_cnn_layers import edge_mean, mosaic, padding
-from tests.conftest import Call, make_run, numbers, read_summary, run_command
 from tests.drawings import photographed
+from tests.helpers import Call, make_run, numbers, read_summary, run_command
 
 SMALL = ("--limit", 600, "--epochs", 2)
 FIGURES = {

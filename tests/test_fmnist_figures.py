@@ -17,7 +17,7 @@ from common.rows import Row
 from fmnist_hyperparams import EXPERIMENTS, make_network
 from hyperparams import distributions, features, figures, schedule
 from hyperparams.results import Result
-from tests.conftest import make_run
+from tests.helpers import make_run
 
 # Images as numbers, and features
 

@@ -48,6 +48,7 @@ from hyperparams.demonstrations import (
     dropout_weights,
     sigmoid_change,
     updates_per_epoch,
+    weights_without_gradient,
 )
 from hyperparams.figures import curve_labels
 from hyperparams.jobs import QUICK_EPOCHS, Settings, chosen_experiments
@@ -55,7 +56,7 @@ from hyperparams.options import COMPARED_WITH, SECTIONS, experiments_of, parse
 from hyperparams.results import Result, differences, shared_epochs
 from hyperparams.statements import Statement, measure_claims
 from reports import fmnist_hyperparams as report
-from tests.conftest import Call, make_run, no_processes, read_summary, run_command
+from tests.helpers import Call, make_run, no_processes, read_summary, run_command
 
 
 def untimed(folder: Path) -> list[Row]:
@@ -106,8 +107,8 @@ def test_a_further_experiment_differs_from_what_it_is_compared_with_in_one_setti
 
 
 def test_every_claim_needs_experiments_that_its_section_trains() -> None:
-    assert len(report.CLAIMS) == 106
-    assert len({claim.id for claim in report.CLAIMS}) == 106
+    assert len(report.CLAIMS) == 108
+    assert len({claim.id for claim in report.CLAIMS}) == 108
     for claim in report.CLAIMS:
         assert set(claim.needs) <= set(experiments_of(claim.section, EVERY_EXPERIMENT))
         assert claim.metric == f"claim_{claim.id}"
@@ -183,6 +184,8 @@ def test_what_needs_no_training() -> None:
     assert batch_norm_error(by_variance=True) > 0.5
     assert (dropout_answers(training=True), dropout_answers(training=False)) == (10, 1)
     assert dropout_weights() == 1
+    assert weights_without_gradient(1) == pytest.approx(0.25, abs=0.04)
+    assert weights_without_gradient(32) == 0
     assert (updates_per_epoch(32), updates_per_epoch(10_000)) == (1875, 6)
 
 

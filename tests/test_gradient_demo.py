@@ -54,7 +54,7 @@ from reports import gradient_demo as report
 from reports import gradient_descent as descent_report
 from reports import gradient_saddles as saddles
 from reports.gradient_saddles import Place, extreme_eigenvalues
-from tests.conftest import make_run, read_summary
+from tests.helpers import make_run, read_summary
 
 
 def few_digits(count: int = 50) -> Digits:

@@ -23,7 +23,7 @@ from common.errors import UsageError
 from common.folders import LOCK, RunFolder
 from common.jobs import Job, Work, _Worker, run_jobs
 from common.rows import Row, read_rows
-from tests.conftest import make_run
+from tests.helpers import make_run
 from tests.toy_trainings import ignore, train, work
 
 PROJECT = Path(__file__).parent.parent

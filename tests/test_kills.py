@@ -27,7 +27,7 @@ import common.epochs
 from common.cli import PROJECT
 from common.data import InMemoryDataset, make_loader
 from common.training import train_one_epoch
-from tests.conftest import TIMES, make_run
+from tests.helpers import TIMES, make_run
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 EPOCHS = 40

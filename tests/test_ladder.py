@@ -29,7 +29,7 @@ from recipes.ladder import as_chosen, climb, everything, parse_recipe, without_e
 from recipes.training import one_cycle, save_weights, seconds_of_training, split
 from reports import recipes as recipes_report
 from reports.ladder import ladder as ladder_report
-from tests.conftest import make_run, no_processes
+from tests.helpers import make_run, no_processes
 from tests.toy_trainings import Still
 
 

@@ -30,7 +30,7 @@ from reports import line_regression_draft as draft
 from reports import line_regression_rates as rates
 from reports.line_regression_claims import CLAIMS, DOCUMENT
 from reports.line_regression_scores import outermost_pixels, within_in_either_order
-from tests.conftest import make_run
+from tests.helpers import make_run
 
 
 def verdict(claim: str, metrics: dict[str, float]) -> str:

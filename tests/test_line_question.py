@@ -26,7 +26,7 @@ from line_regression import (
 from reports import line_regression_question as question
 from reports.line_regression_claims import CLAIMS, DOCUMENT
 from reports.line_regression_scores import line_scores
-from tests.conftest import make_run
+from tests.helpers import make_run
 
 
 def every_line(size: int) -> Tensor:

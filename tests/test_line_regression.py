@@ -29,7 +29,7 @@ from line_regression import (
 from reports import line_regression_ablation as ablation
 from reports.line_regression import CLAIMS, between
 from reports.line_regression_scores import line_scores, outermost_pixels
-from tests.conftest import Call, numbers, read_summary, run_command
+from tests.helpers import Call, numbers, read_summary, run_command
 
 SMALL = ("--image-size", 32, "--limit", 100, "--epochs", 2)
 FIGURES = {"example", "samples", "draft_answers", "explosion", "learning_rates", "learning_curves",

@@ -38,7 +38,7 @@ from reports.mnist_cnn import BY_HAND, CLAIMS, output_shapes
 from reports.mnist_cnn_blocks import largest_difference, unequal_shapes, weighted_marks
 from reports.mnist_cnn_branches import BRANCH_LAYERS, correlation, gain, most_needed_gain
 from reports.mnist_cnn_losses import cross_entropy, cross_entropy_by_hand, distance, wrong_order
-from tests.conftest import Call, make_run, numbers, read_summary, run_command
+from tests.helpers import Call, make_run, numbers, read_summary, run_command
 
 SMALL = ("--limit", 600, "--epochs", 2, "--lr", 0.1)
 FIGURES = {"learning_curves", "misclassified", "confusion_matrix"}

@@ -28,8 +28,8 @@ from common.training import predict, train_one_epoch
 from mnist_mlp import Network, decode, load_digits, load_network, main, open_folder, train
 from reports import mnist_mlp as report
 from reports import mnist_mlp_questions as questions
-from tests.conftest import Call, make_run, numbers, read_summary, run_command
 from tests.drawings import FONTS, as_mnist_digit, font_digit, pen_digit, photographs
+from tests.helpers import Call, make_run, numbers, read_summary, run_command
 
 SMALL = ("--source", "tensor", "--limit", 700, "--epochs", 2, "--batch-size", 5)
 FIGURES = {"first_batch", "loss", "loss_and_accuracy", "errors"}

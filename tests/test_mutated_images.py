@@ -24,8 +24,8 @@ from common.errors import UsageError
 from common.garments import read_garment
 from common.image_files import OwnImage, read_image
 from common.own_images import read_own
-from tests.conftest import peak_memory
 from tests.drawings import pen_digit
+from tests.helpers import peak_memory
 
 MEGABYTES = 300  # beside what Python with torch and matplotlib takes, 730 on the machine tried
 READERS: tuple[Callable[[Path], list[OwnImage]], ...] = (read_digits, read_garment, read_own)

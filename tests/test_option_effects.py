@@ -27,7 +27,7 @@ from common.jobs import Job
 from common.runs import Run
 from common.training import device_of
 from recipes import fashion, ladder
-from tests.conftest import Call, Training, make_run, read_summary
+from tests.helpers import Call, Training, make_run, read_summary
 
 DATA = PROJECT / "data"
 SHARED = {

@@ -33,7 +33,7 @@ from common.own_images import (
 from common.terminal import one_line, say
 from reports import own_images as report
 from reports.classification import confusion_figure
-from tests.conftest import make_run
+from tests.helpers import make_run
 
 
 def write_classes(folder: Path, names: str, count: int, size: tuple[int, int] = (40, 30)) -> None:

@@ -32,7 +32,7 @@ from recipes.training import load_weights, save_weights
 from reports import recipe_digits as report
 from reports import recipes
 from reports.recipes import SEEDS
-from tests.conftest import Call, make_run, numbers, read_summary
+from tests.helpers import Call, make_run, numbers, read_summary
 
 DATA = PROJECT / "data"
 CHAPTERS = (digits_mlp, digits_cnn)

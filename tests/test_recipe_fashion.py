@@ -24,7 +24,7 @@ from recipes.fashion import INSTEAD, RECIPE, STEPS, ClothesNet, Recipe, main, tr
 from recipes.ladder import Steps, climb, without_each
 from recipes.sprint import RACES
 from recipes.training import load_weights, save_weights
-from tests.conftest import Call, make_run, numbers, read_summary
+from tests.helpers import Call, make_run, numbers, read_summary
 
 DATA = PROJECT / "data"
 SMALL = replace(  # all steps, in a few seconds

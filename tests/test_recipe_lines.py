@@ -36,7 +36,7 @@ from recipes.lines import RECIPE, STEPS, EndFinder, Recipe, find_ends, loss_of, 
 from recipes.training import load_weights, save_weights
 from reports import recipe_lines as report
 from reports.line_regression_scores import outermost_pixels
-from tests.conftest import Call, make_run, numbers, read_summary
+from tests.helpers import Call, make_run, numbers, read_summary
 
 SMALL = replace(RECIPE, epochs=1, batch_size=16, lines=64, channels=8, bfloat16=False)
 

@@ -17,7 +17,7 @@ from recipes.fashion import ClothesNet, Recipe
 from recipes.ladder import climb, without_each
 from recipes.sprint import INSTEAD, RACES, main
 from reports.recipe_sprint import claims, raced
-from tests.conftest import Call, make_run, read_summary
+from tests.helpers import Call, make_run, read_summary
 
 
 @pytest.mark.parametrize("race", RACES.values(), ids=RACES)

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from common.data import InMemoryDataset, make_loader
 from recipes.training import WEIGHTS, SkipEasy, load_weights, save_weights
-from tests.conftest import make_run
+from tests.helpers import make_run
 
 
 def test_all_hard_examples_are_drawn_and_a_part_of_the_easy() -> None:

@@ -35,7 +35,7 @@ from recipes.weather import (
 )
 from reports import recipe_weather as report
 from rnn_demo import HIDDEN, WEATHER_BATCH, WEATHER_EPOCHS, WEATHER_LR, WEIGHT_DECAY, make_windows
-from tests.conftest import Call, make_run, numbers, read_summary
+from tests.helpers import Call, make_run, numbers, read_summary
 
 TABLE = PROJECT / "data" / "weather" / "seattle-weather.csv"
 DATA = {"data_dir": PROJECT / "data", "held_out": 2014, "ladder": False, "validate": False}

@@ -51,7 +51,7 @@ from rnn_demo import (
     train,
     unroll,
 )
-from tests.conftest import make_run, numbers, read_summary, run_command
+from tests.helpers import make_run, numbers, read_summary, run_command
 
 CPU = torch.device("cpu")
 

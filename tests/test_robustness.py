@@ -26,7 +26,7 @@ from common.given_files import say_left_out
 from common.runs import Run, in_shell
 from common.terminal import IN_ASCII, say, track
 from common.training import train_one_epoch
-from tests.conftest import Call, make_run
+from tests.helpers import Call, make_run
 
 SCRIPT = PROJECT / "mnist_cnn.py"
 

@@ -24,7 +24,7 @@ from common.files import write_text, write_whole
 from common.folders import MANIFEST, delete_run
 from common.runs import Run
 from common.start import start_run
-from tests.conftest import Call, make_run
+from tests.helpers import Call, make_run
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from common.weather import ANSWERS
 from recipes import digits_cnn, digits_mlp, fashion, line_pictures, lines, weather
 from recipes.training import SHIPPED, load_weights
 from reports.recipe_weather import read_days
-from tests.conftest import Call, in_full, make_run
 from tests.drawings import as_mnist_digit
+from tests.helpers import Call, in_full, make_run
 from tests.test_mnist_mlp import NOT_TUNED_ON, handwritten
 
 DATA = PROJECT / "data"

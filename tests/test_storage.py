@@ -18,7 +18,7 @@ from common.errors import RunError
 from common.figures import new_figure, save_figure
 from common.folders import MANIFEST
 from common.image_folder import decode_images, export_image_folder
-from tests.conftest import Call, make_run
+from tests.helpers import Call, make_run
 from tests.test_epochs import train
 from tests.test_image_folder import as_document
 from tests.test_kills import content_of, leftovers

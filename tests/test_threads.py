@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import make_run
+from tests.helpers import make_run
 
 
 @pytest.fixture
