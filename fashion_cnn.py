@@ -17,8 +17,7 @@ Document 3 of five is "CNNs with PyTorch" (MLearning.ai) with its notebook. As
 there, training images come in the same order in every epoch (--shuffle changes
 that), and the validation images are Fashion-MNIST's 10,000 test images. Two things
 differ: ReLU comes after max-pooling, where it gives the same values from a quarter
-of the numbers; the loss of an epoch, which the document calls cost, is the mean
-over its training images, where the notebook adds up the losses of its 600 batches.
+of the numbers; the loss (the document's cost) is a mean, the notebook's a sum.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ class Experiment:
     """A network to train: the document's, with the changes it proposes, or ours without padding."""
 
     kernel_size: int = 5
-    batch_norm: bool = False  # each channel: mean 0, deviation 1 in a batch; then learned ones
+    batch_norm: bool = False  # each channel to mean 0, deviation 1; then a learned scale and shift
     padded: bool = True
 
     @property
@@ -103,7 +102,8 @@ class ClothesCNN(nn.Module):
 def block(inputs: int, outputs: int, experiment: Experiment) -> nn.Sequential:
     """B×inputs×S×S → B×outputs×S/2×S/2 if padded: a convolution, then pooling."""
     return nn.Sequential(
-        # For each output k×k weights slide over every input: all products at a place are summed.
+        # A kernel: k×k weights that slide over one channel; at each place they are multiplied by
+        # the numbers below them and summed. An output has one kernel per input and adds their sums.
         nn.Conv2d(inputs, outputs, experiment.kernel_size, padding=experiment.padding),
         nn.BatchNorm2d(outputs) if experiment.batch_norm else nn.Identity(),  # or no change
         nn.MaxPool2d(2),  # of each 2×2 numbers the largest

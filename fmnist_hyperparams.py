@@ -111,8 +111,9 @@ EXPERIMENTS = {
     "hidden-2": Experiment("5.13", hidden_layers=2),
     "tiny-input": Experiment("5.14", epochs=100, divisor=255 * 10_000),
     "tiny-input-batchnorm": Experiment("5.14", epochs=100, divisor=255 * 10_000, batch_norm=True),
-    # Ours: batch norm subtracts any bias before it: that bias's true gradient is 0. Adam turns its
-    # rounding errors into steps of about lr. The running means that validation uses lag behind.
+    # Ours: batch norm subtracts the batch's mean, and with it any bias before it. So that bias has
+    # no gradient but rounding errors, and Adam makes steps of about lr of them. In validation batch
+    # norm uses a mean kept from many training batches; it lags behind a bias that moves so fast.
     "tiny-input-batchnorm-no-bias": Experiment(
         "5.14", epochs=30, divisor=255 * 10_000, batch_norm=True, hidden_bias=False),
     "dropout": Experiment("5.15", epochs=30, dropout=0.25),

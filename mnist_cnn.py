@@ -65,12 +65,12 @@ def normalise(images: Tensor) -> Tensor:
 # 2. The model: the sides shrink 28 → 12 → 4; an Inception or residual block keeps them
 
 def convolution(inputs: int, outputs: int) -> nn.Sequential:
-    """B×inputs×S×S → B×outputs×(S−4)/2×(S−4)/2: a 5×5 convolution, then max-pooling."""
+    """B×inputs×S×S → B×outputs×T×T, T = (S−4)/2: a 5×5 convolution, max-pooling, then ReLU."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 5), nn.MaxPool2d(2), nn.ReLU())
 
 
 class Inception(nn.Module):
-    """Four branches read the same input; their output channels are concatenated."""
+    """Four branches read the same input; their channels are concatenated. AvgPool2d: 3×3 means."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Inception(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """relu(x + F(x)). `skip`: "as it is", "transformed" (x by a 1×1 convolution), "left out"."""
+    """relu(F(x) + x), F: two convolutions; `skip`: x "as it is", "transformed" or "left out"."""
 
     def __init__(self, inputs: int, outputs: int, skip: str = "as it is") -> None:
         super().__init__()
@@ -136,7 +136,7 @@ def inception() -> DigitsCNN:
 
 
 def residual() -> DigitsCNN:
-    """The basic network, with more channels and a residual block after each pooling."""
+    """The basic network with more channels and residual blocks (why: see gradient_demo.py)."""
     block1 = nn.Sequential(convolution(1, 16), ResidualBlock(16, 16))  # 28×28 → 16×12×12 → 16×12×12
     block2 = nn.Sequential(convolution(16, 32), ResidualBlock(32, 32))  # → 32×4×4 → 32×4×4
     return DigitsCNN(block1, block2, features=32 * 4 * 4)

@@ -2,7 +2,7 @@
 
     python mnist_mlp.py                           the document's run
     python mnist_mlp.py --source tensor           the same without image files
-    python mnist_mlp.py --show-errors             the document's run; prints every error
+    python mnist_mlp.py --show-errors             the document's run; lists every mistake
     python mnist_mlp.py --widths 128,256,512,999  does the width matter?
     python mnist_mlp.py --explain                 what activation, loss and softmax are
     python mnist_mlp.py --predict my_digit.jpg    your own images
@@ -80,7 +80,7 @@ def load_digits(options: Namespace) -> tuple[LabelledImages, LabelledImages, Dat
 
 
 def open_folder(folder: Path, limit: int | None) -> ImageFolder:
-    """The document's data set: a subfolder for each digit, an image file for each example."""
+    """A subfolder for each digit; each file is read as a tensor (an array) of grey values 0..1."""
     dataset = ImageFolder(str(folder), transform=Compose([Grayscale(), ToTensor()]))
     if limit is not None:
         dataset.samples = [pair for pair in dataset.samples if int(Path(pair[0]).stem) < limit]
@@ -116,19 +116,19 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:  # B×1×28×28: the 1 is one grey value per pixel
         pixels = images.flatten(1)  # B×784: each image as one row of pixels
-        hidden = torch.relu(self.layer1(pixels))  # B×256; ReLU: negative numbers become 0
-        logits: Tensor = self.layer2(hidden)  # B×10
+        hidden = torch.relu(self.layer1(pixels))  # B×256; ReLU, an activation: negative → 0
+        logits: Tensor = self.layer2(hidden)  # B×10; without ReLU both layers could be one
         return logits
 
 
-# 3. Training: the other chapters use `train_one_epoch`, which does the same five steps
+# 3. Training: the five steps, written out; elsewhere mostly `train_one_epoch` does the same five
 
 def train(
     run: Run, options: Namespace, width: int, training: LabelledImages, test: LabelledImages
 ) -> None:
     """Trains a network, saves it as `mnist.pth`, and shows the loss of every hundredth batch."""
     seed_everything(run.seed)
-    model = Network(width).to(run.device)
+    model = Network(width).to(run.device)  # the device: this computer's processor, or a GPU
     loss_function = nn.CrossEntropyLoss()  # −log of the probability given to the true digit
     # Adam is a rule for the size of each step; lr, the learning rate, scales it. fused: faster.
     optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, fused=can_fuse(run.device))
@@ -253,12 +253,12 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
     add("--source", choices=("folder", "tensor"), default="folder",
-        help="image files, or MNIST's archives, as --widths and --explain (default %(default)s)")
+        help="folder: image files; tensor, --widths, --explain: archives (default %(default)s)")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--widths", type=whole_numbers(1, 100_000), metavar="N,N,…",
         help="train one network for each width and seed, instead of the document's run")
     group.add_argument("--explain", action="store_true", help="answer the document's questions")
-    group.add_argument("--show-errors", action="store_true", help="print every error and its file")
+    group.add_argument("--show-errors", action="store_true", help="print each mistake and its file")
     group.add_argument("--predict", type=Path, nargs="+", metavar="FILE",
         help="read the digits in your own images")
     add("--seeds", type=whole_numbers(0), metavar="N,N,…",

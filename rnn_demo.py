@@ -11,7 +11,7 @@ Measured, 17 seconds. "ohlol" after 15 epochs: with 14 of 20 seeds (RNNCell or R
 alone), with 20 (embedding, RNN, linear).
 Wet or dry tomorrow? Accuracy on 2015 (mean ± standard deviation, seeds 0 to 4):
 * from the measurements of three days: RNN 73.5 ± 0.2%, two linear layers 73.3 ± 0.3%
-* logistic regression 73.6 ± 0.6%, "same as yesterday" 70.4%, always dry 60.5%
+* logistic regression (one layer) 73.6 ± 0.6%, "as yesterday" 70.4%, "always dry" 60.5%
 
 The document (2 of five) is notes on 刘二大人's PyTorch course, which gives the
 networks of "hello", Adam with learning rate 0.1 and 15 epochs. The notes'
@@ -57,7 +57,7 @@ def products_by_hand() -> dict[str, Tensor]:
 
 
 def one_layer(w1: Tensor, w2: Tensor, *biases: Tensor) -> tuple[Tensor, Tensor]:
-    """[w1 w2] (H×(H+I)) of w1 (H×H), w2 (H×I), H hidden units, I inputs; the biases' sum (H)."""
+    """Weight [w1 w2] (H×(H+I)) and bias (H) of one layer for both; H hidden units, I inputs."""
     return torch.cat([w1, w2], 1), torch.stack(biases).sum(0)
 
 
@@ -150,7 +150,7 @@ def spell(scores: Tensor) -> str:
     return "".join(LETTERS[number] for number in scores.argmax(1).tolist())
 
 
-# The models: letters T×B → logits T×B×4
+# The models: letters T×B → logits T×B×4: for each letter a score, the higher the likelier
 
 class CellReader(nn.Module):
     """An `RNNCell` called once for each letter; its hidden state is the logits."""

@@ -17,10 +17,10 @@ images, after 148 to 161 seconds of training. Of 1,048 handwritten digits of oth
 people (scikit-learn's) it reads 94%.
 
 Chosen on 10,000 of the 60,000 training images, held out for that: 99.40%. Images bent as
-if on rubber cost 0.1 points, a dropout of 0.2 cost 0.3; soft labels and the mean of many
-weights gave nothing (EXPERIMENTS.md; two earlier versions were scored on the test images
-too). Without --ladder and --validate the network trains on all 60,000, and `score_once`
-reads the test images after the last epoch.
+if on rubber cost 0.1 points, a dropout of 0.2 cost 0.3; soft labels, and weights
+averaged over many updates, gave nothing (EXPERIMENTS.md; two earlier versions were
+scored on the test images too). Without --ladder and --validate the network trains on all
+60,000, and `score_once` reads the test images after the last epoch.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ Target: both ends within 2 pixels for 97% of 10,000 unseen lines, in five minute
 Measured on one core, seeds 0 to 4: 99.41 ± 0.06% after 238 seconds (176 to 302). On the
 same pictures, made black and white, the rule finds 14.8%, and the network of 89
 parameters, trained on clean lines, 2.9%. Of 2,000 lines held out, one seed, after 300 of
-471 updates: 99.2%, without the 16×16 cells 97.9%; after two epochs on such lines the 89
-parameters find 8.8%.
+471 updates: 99.2%, without the layers that see the picture as cells of 16×16 pixels
+97.9%; after two epochs on such lines the 89 parameters find 8.8%.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from recipes.training import load_weights, one_cycle, save_weights
 from reports import recipe_lines as report
 from reports.ladder import ladder as show_ladder
 
-WITHIN, AT_ONCE = 2.0, 100  # pixels; pictures that are scored
+WITHIN, AT_ONCE = 2.0, 100  # pixels; pictures scored at once
 WARM_UP = 0.2  # the share of all updates in which the learning rate of one cycle rises
 
 # 1. The recipe: the values here are line_regression.py's; each step changes some of them
@@ -65,7 +65,7 @@ class Recipe:
     wide_view: bool = False  # a pixel's score depends on much of the picture, not on 3×3 pixels
     channels: int = 32  # of the wide view on cells of 4×4 pixels; on larger cells twice as many
     batch_norm: bool = False
-    spread: float = 0.0  # pixels: standard deviation of a target's hill around an end; 0: one pixel
+    spread: float = 0.0  # the target is a bell curve around an end, so wide (pixels); 0: one pixel
     read_out: bool = False  # two maxima apart, to fractions of a pixel; else the two highest pixels
     one_cycle: bool = False  # the learning rate rises from near 0 and falls to almost 0
     bfloat16: bool = False  # 16-bit floats where the hardware has them
@@ -91,7 +91,8 @@ RECIPE = ladder.everything(Recipe(), STEPS)
 class EndFinder(nn.Module):
     """Pictures B×1×H×W, 0..1 → scores B×1×H×W, high at the ends of the line.
 
-    H and W are multiples of 16. If the picture is asked for four numbers: → B×4, as fractions.
+    H and W are multiples of 16. Without `each_pixel` it is line_regression.py's network, which
+    answers with B×4, as fractions of the side.
     """
 
     def __init__(self, recipe: Recipe) -> None:

@@ -69,6 +69,10 @@ def inside(run: Run, kernels: Sequence[Tensor], maps: Sequence[Tensor]) -> None:
     """
     kernels_figure(run, *[weights.cpu()[:, 0] for weights in kernels])
     maps_figure(run, *[values.float().cpu()[0] for values in maps])
+    say(
+        "Open kernels.png (the 16 kernels of the first convolution, before and after training) and "
+        "feature_maps.png (what the two blocks make of one image)."
+    )
 
 
 def kernels_figure(run: Run, before: Tensor, after: Tensor) -> None:

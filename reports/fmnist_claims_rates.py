@@ -106,7 +106,7 @@ CLAIMS = (
               measure=measures.validation_accuracy),
     Statement("5.9e", "validation loss minus training loss: learning rate 0.00001 after 100 "
               "epochs, relative to 0.001 after 8", "a much smaller gap",
-              "claim_5.9e", at_most(0.5), "{:.2f}×", trained("lr-low", "lr-medium"), True,
+              "claim_5.9e", at_most(0.5), "{:.2f}×", trained("lr-low", "lr-medium"),
               measure=measures.loss_gap_ratio),
     Statement("5.9f", "validation loss minus training loss: learning rate 0.00001 after 100 "
               "epochs, minus the same of 0.001 after 4", "a similar gap at the end of epoch 4",
@@ -114,7 +114,7 @@ CLAIMS = (
               measure=measures.loss_gap_change_from_4),
     Statement("5.9g", "the same: 0.00001 relative to 0.001, both after 8 epochs",
               "the gap does not grow quickly",
-              "claim_5.9g", at_most(0.5), "{:.2f}×", trained("lr-low", "lr-medium"), True,
+              "claim_5.9g", at_most(0.5), "{:.2f}×", trained("lr-low", "lr-medium"),
               measure=measures.loss_gap_ratio_after_8),
     Statement("5.9h", "validation accuracy after 8 epochs: learning rate 0.00001 minus 0.001",
               "learns much more slowly",
@@ -122,11 +122,11 @@ CLAIMS = (
               measure=measures.accuracy_gain_after_8),
     Statement("5.10a", "standard deviation of the weights: learning rate 0.1 ÷ 0.001, minimum of "
               "both layers", "much wider",
-              "claim_5.10a", at_least(2), "{:.1f}×", trained("lr-high", "lr-medium"), True,
+              "claim_5.10a", at_least(2), "{:.1f}×", trained("lr-high", "lr-medium"),
               measure=measures.smallest_weight_ratio),
     Statement("5.10b", "standard deviation of the weights: learning rate 0.1 ÷ 0.00001, minimum "
               "of both layers", "much wider",
-              "claim_5.10b", at_least(2), "{:.1f}×", trained("lr-high", "lr-low"), True,
+              "claim_5.10b", at_least(2), "{:.1f}×", trained("lr-high", "lr-low"),
               measure=measures.smallest_weight_ratio),
     Statement("5.10c", "training minus validation accuracy: learning rate 0.1 minus 0.001",
               "wide: overfitting occurs",
@@ -165,7 +165,7 @@ CLAIMS = (
     Statement("5.11g", "standard deviation of the weights, unscaled: learning rate 0.1 ÷ 0.00001, "
               "minimum of both layers", "a much smaller range than at the high rate",
               "claim_5.11g", at_least(2), "{:.1f}×",
-              trained("unscaled-lr-high", "unscaled-lr-low"), True,
+              trained("unscaled-lr-high", "unscaled-lr-low"),
               measure=measures.smallest_weight_ratio),
     Statement("5.11h", "training minus validation accuracy after 5 epochs: unscaled at 0.00001 "
               "minus scaled at 0.001", "equivalent",

@@ -44,10 +44,10 @@ CLAIMS = (
     Claim("2.2i", "one sample: updates to a loss of 0.1, compared with all samples",
           "converges even more slowly than batch", "single_updates", above(1), "{:.0f}×",
           CONVERGED, every_seed=True),
-    Claim("2.2d", "one sample: saddles on the way (flat, bent both ways, left again)",
+    Claim("2.2d", "one sample: evaluated places at a saddle (flat, bent both ways, left again)",
           "meets saddle points", "single_saddles", at_least(1), "{:.0f}",
           CONVERGED, every_seed=True),
-    Claim("2.2j", "one sample: saddles on the way, minus those with all samples",
+    Claim("2.2j", "one sample: evaluated places at a saddle, minus those with all samples",
           "slower than batch, and meets saddle points", "more_saddles", above(0), "{:+.0f}",
           CONVERGED, every_seed=True),
     Claim("2.2e", "one sample: test accuracy minus that of all samples, after the same time",
@@ -242,6 +242,14 @@ def depths(run: Run, networks: Sequence[DeepNetwork]) -> None:
         f"{CHANCE:.3f})",
         ["network", "layers", "first", "last", "first ÷ last", "loss"],
         rows,
+    )
+    _, depth, norms, _ = next(one for one in reversed(networks) if one[0] == "plain")
+    factor = (norms[0] / norms[-1]) ** (1 / (depth - 1))
+    say(
+        "Why: on its way back a gradient is multiplied at each layer by that layer's derivative. "
+        f"In the deepest plain network {factor:.2f} of it is left per layer, on average, and the "
+        f"product of {depth - 1} such factors is almost 0. A residual layer also passes it on "
+        "unchanged: its derivative is F′ + 1."
     )
     depth_figure(run, networks)
 

@@ -146,7 +146,7 @@ def places_of(descent: Descent, norm_before: float, training: Digits, name: str)
 def met(
     run: Run, descents: Mapping[str, Descent], untrained: nn.Module, training: Digits
 ) -> None:
-    """Prints, writes and measures how many saddles each training met at its evaluated places.
+    """Prints, writes and measures how many places of each training were at a saddle.
 
     `untrained` is the network before training, with which all three begin.
     """
@@ -165,8 +165,9 @@ def met(
     print_table(
         "Saddles on the way: places where the gradient is below a tenth of that before training "
         "(flat), of these those whose smallest eigenvalue is negative and at least a tenth of the "
-        "largest (bent), and of these those after which the loss still falls by a tenth (saddles)",
-        ["update with", "places", "least\ngradient", "flat", "bent", "saddles", "at updates"],
+        "largest (bent), and of these those after which the loss still falls by a tenth (at a "
+        "saddle; several places may be one saddle)",
+        ["update with", "places", "least\ngradient", "flat", "bent", "at a\nsaddle", "at updates"],
         rows,
     )
     write_rows(run.file("saddles.csv"), measured)

@@ -220,8 +220,8 @@ def ending(run: Run, found: Tensor, unseen: Lines) -> str:
     return (
         f"Your network found {lines[10]:,} of {count:,} unseen lines ({lines[10] / count:.1%}) "
         f"with all four coordinates within 10 px, and {lines[2]:,} within 2 px. Of all "
-        f"coordinates, {shares[10]:.1%} are within 10 px and {shares[2]:.1%} within 2 px. At "
-        f"worst it is off by {between(largest[-5:])} px, on lines "
+        f"coordinates, {shares[10]:.1%} are within 10 px and {shares[2]:.1%} within 2 px. On "
+        f"its {len(worst)} worst lines it is off by {between(largest[-5:])} px; they are "
         f"{between(worst[:, 2] - worst[:, 0])} px wide and "
         f"{between((worst[:, 3] - worst[:, 1]).abs())} px high. "
         f"Of {len(small)} small networks that score each pixel, the worst found "
@@ -239,8 +239,10 @@ def between(values: Tensor) -> str:
 
 def next_command(run: Run) -> str:
     """The command that a learner tries next, after a run with these options."""
+    chapter = "gradient_demo.py, the next chapter: what gradients do"
     if run.options.epochs < DOCUMENT_EPOCHS:
-        return f"line_regression.py --epochs {DOCUMENT_EPOCHS} (the document's number of epochs)"
+        longer = f"line_regression.py --epochs {DOCUMENT_EPOCHS}"
+        return f"{longer} (the document's number of epochs; 24 minutes), or {chapter}"
     if not run.options.ablation:
-        return "line_regression.py --ablation, which takes each repair away in turn"
-    return "gradient_demo.py, the next chapter: what gradients do"
+        return f"line_regression.py --ablation, which takes each repair away in turn, or {chapter}"
+    return chapter

@@ -59,7 +59,8 @@ CLAIMS = (
           "divide by 128 to avoid exploding gradients",
           "explosion_ends_as_fractions_gradient_growth", at_most(10), "{:.2f}×",
           DOCUMENT, every_seed=True),
-    # The document shows neither the loss of these runs nor its unit: so there are two readings.
+    # The document has divided the ends by 128 before this: a–d. Errors in pixels, e–h, are another
+    # reading.
     *learning_rates("abcd", "errors as fractions", "fractions"),
     *learning_rates("efgh", "errors in pixels", "pixels"),
     Claim("1.9a", "final run, errors summed, 10,000 lines: training coordinates within 2 px",

@@ -116,7 +116,8 @@ def answers(
     image = training.images[:1].float().to(run.device)
     distance = nonlinearity(short, image, image.flip(-2))
     say(
-        "The first draft has no activations. Together its layers are one linear map f, so that "
+        "The first draft has no activations (functions such as ReLU between its layers). "
+        "Together its layers are one linear map f, so that "
         "f(a + b) = f(a) + f(b) − f(0). Measured with two images a and b, the relative difference "
         f"of the two sides is {distance:.0e}."
     )

@@ -86,10 +86,10 @@ def learning_rates(run: Run, watched: Watched) -> None:
         "A sigmoid squeezes any number into 0..1. Where it gives almost 0 or 1, its gradient is "
         "almost 0, and learning almost stops. largest: the number farthest from 0 before the "
         "sigmoid, in the last batch. rose: the share of updates after which the mean output for 20 "
-        "lines, always the same, is above that after the update before. The document does not show "
-        "the unit of its errors, so three readings are tried: errors as "
-        "fractions of the image's side, summed (as --loss sum does) or averaged, and errors in "
-        "pixels, averaged."
+        "lines, always the same, is above that after the update before. The document divides "
+        "the ends by 128 before this study, so its errors are fractions of the image's side. It "
+        "does not show whether they are summed (as --loss sum does) or averaged, so both are "
+        "tried; as a third reading errors in pixels, averaged."
     )
     learning_rates_figure(run, watched)
 

@@ -129,7 +129,6 @@ def costs(run: Run, ways: Mapping[str, nn.Module]) -> None:
     run.metrics |= {f"{name}_multiplications": count for name, count in counted.items()}
     run.metrics |= {
         "bottleneck_share": share,
-        "bottleneck_reduction": 1 - share,
         "bottleneck_time": share_of_time,
     }
 

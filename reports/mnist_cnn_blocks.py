@@ -67,8 +67,8 @@ def weighted_marks(run: Run) -> None:
     run.metrics["weighted_sum_difference"] = difference
     say(
         "Each channel that comes out is such a sum, with weights of its own, which are learned. "
-        "The 1×1 convolution before the 5×5 one makes 16 of 192 channels. It and 16 weighted sums "
-        f"differ by {of_their_size(difference)}."
+        "The 1×1 convolution before the 5×5 one turns 192 channels into 16. It and 16 weighted "
+        f"sums differ by {of_their_size(difference)}."
     )
 
 

@@ -245,10 +245,10 @@ def clearing(run: Run, make_network: Callable[[], nn.Module], batches: Sequence[
     between = (trained[0] - trained[1]).abs().max().item()
     run.metrics |= {"gradient_error": error, "clearing_order_difference": between}
     say(
-        f"Without clearing, batch 2's gradient is wrong by {error:.0%} of its size: it is the sum "
-        f"of both batches' (they differ by {from_sum:.1g}). The document clears before backward(), "
-        f"this project after step(): after {UPDATES} updates the parameters differ by "
-        f"{between:.1g}."
+        f"Without clearing, batch 2's gradient is wrong by {error:.0%} of its size: what is "
+        f"there is the sum of both batches' gradients (to {from_sum:.1g} of its size). The "
+        f"document clears before backward(), this project after step(): after {UPDATES} "
+        f"updates the parameters differ by {between:.1g}."
     )
 
 

@@ -66,7 +66,8 @@ CLAIMS = (
           "batch_sizes_off", exactly(0), "{:.0f}", DOCUMENT),
     Claim("4.2", "weights of the network's two layers", "784×256 and 256×10",
           "weights", exactly(784 * 256 + 256 * 10), "{:,.0f}", DOCUMENT),
-    Claim("4.3", "epochs in which the training loss rises", "becomes smaller and smaller",
+    Claim("4.3", "epochs whose mean training loss is above that of the epoch before",
+          "becomes smaller and smaller",
           "loss_rises", exactly(0), "{:.0f}", DOCUMENT, every_seed=True),
     Claim("4.4", "share of the test images classified correctly", "0.978 (9,779 of 10,000)",
           "test_accuracy", about(0.978, 0.005), "{:.4f}", DOCUMENT),
@@ -150,7 +151,6 @@ def training(run: Run, batches: int) -> None:
         "seconds_per_epoch": statistics.median(row["seconds"] for row in history),
     }
     if len(history) > 1:
-        run.metrics["loss_change"] = history[-1]["train_loss"] - history[0]["train_loss"]
         means = [row["train_loss"] for row in history]
         single = [loss for _, loss in losses_of_batches(history, batches)]
         run.metrics |= {"loss_rises": rises(means), "batch_loss_rises": rises(single)}

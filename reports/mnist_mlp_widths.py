@@ -36,7 +36,6 @@ def report_widths(run: Run, histories: Mapping[int, Sequence[Sequence[Row]]]) ->
         ["width", "parameters", "mean", "min", "max", "s per epoch"], table,
     )  # fmt: skip
     figure_of_widths(shares, seeds, epochs, run.file("widths.png"))
-    # In percentage points first, as this number has always been computed.
     percent = [100 * mean for mean in means.values()]
     run.metrics["width_spread"] = (max(percent) - min(percent)) / 100
     best = max(means, key=lambda width: means[width])

@@ -119,11 +119,10 @@ def shape_metrics(
     """
     states = times(sizes_of("seq_len batch hidden_size", sizes))
     last = times(sizes_of("num_layers batch hidden_size", sizes))
-    metrics = {"cell_dimensions": 0, "cell_hidden_dimensions": 0, "cell_sequence_dimensions": 0}
+    metrics = {"cell_hidden_dimensions": 0, "cell_sequence_dimensions": 0}
     for title, module, input_names, hidden_names in modules:
         inputs, hidden = len(input_names.split()), len(hidden_names.split())
         if isinstance(module, nn.RNNCell) and returned[title]:
-            metrics["cell_dimensions"] = max(metrics["cell_dimensions"], inputs)
             metrics["cell_hidden_dimensions"] = max(metrics["cell_hidden_dimensions"], hidden)
         if title == "RNNCell, step by step" and returned[title] == [states]:
             metrics["cell_sequence_dimensions"] = inputs

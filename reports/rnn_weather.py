@@ -90,7 +90,6 @@ def parameters(run: Run, cell: str, count: Callable[[str, int, int], tuple[int, 
     run.metrics |= {
         "stacked_growth": by_days[30][0] / by_days[1][0],
         "shared_growth": by_days[30][1] / by_days[1][1],
-        "shared_size": by_days[3][1] / by_days[3][0],
         "shared_size_many": shared / stacked,
     }
 

@@ -240,7 +240,7 @@ def test_your_own_folders(
     assert "120 images to train on, 40 for validation; 2 classes: Hosen, shoes." in words
     assert "list.txt is not an image" in words
     assert numbers(Path("run"))["val_accuracy"] > 0.9, "chance is 0.5"
-    assert "rank_sandal_sneaker" not in numbers(Path("run"))
+    assert "sandal_sneaker_ratio" not in numbers(Path("run"))
     assert read_summary(Path("run"))["claims"] == []
     command = f"python {PROJECT / 'fashion_cnn.py'} --predict my_image.jpg --weights run/model.pt"
     assert command in out.splitlines(), "in one line, to be copied"
