@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import socket
@@ -29,6 +30,7 @@ CHECKSUMS = {
         "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
     },
 }
+DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # the second: a quota
 STALL_SECONDS = 30.0  # a mirror that is silent for so long is left for the next one
 
 
@@ -90,7 +92,9 @@ def _try_download(url: str, folder: Path, md5: str) -> bytes | None:
     socket.setdefaulttimeout(STALL_SECONDS)
     try:
         download_url(url, folder, md5=md5)
-    except (OSError, RuntimeError, HTTPException):
+    except (OSError, RuntimeError, HTTPException) as error:
+        if getattr(error, "errno", None) in DISK_FULL:  # here, not there
+            raise
         return None
     finally:
         socket.setdefaulttimeout(before)

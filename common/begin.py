@@ -56,6 +56,26 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """Within it Ctrl-C and SIGTERM wait, and a process that is started there never gets Ctrl-C (but
+    on Windows): half started, or while it imports torch, it would end with a traceback."""
+    arrived: list[int] = []
+    handlers = {number: signal.signal(number, lambda got, _: arrived.append(got))
+                for number in (signal.SIGINT, signal.SIGTERM)}  # fmt: skip
+    if hasattr(signal, "pthread_sigmask"):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
+
+
 def share_processors() -> None:
     """Has torch's threads wait less busily (those of libgomp, on Linux), unless the user's
     environment says how they wait.

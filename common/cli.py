@@ -161,5 +161,5 @@ def guarded(main: Callable[[Sequence[str] | None], None]) -> Callable[..., None]
 
 
 def _stop(line: str, code: int) -> NoReturn:
-    print(one_line(" ".join(line.split())), file=sys.stderr)
+    print(one_line(" ".join(line.splitlines())), file=sys.stderr)
     raise SystemExit(code)

@@ -19,6 +19,9 @@ from common.files import write_text
 # their checksums, wherever they are.
 HOW_STARTED = ("out_dir", "overwrite", "resume", "jobs", "show_errors", "data_dir")
 
+# What of the environment decides a number's last digits.
+DECIDES = ("torch", "device", "cpu", "threads")
+
 
 def write_json(path: Path, content: object) -> None:
     """Writes plain types as JSON, whole or not at all; raises ValueError for NaN and infinity."""
@@ -41,9 +44,10 @@ def read_commands(folder: Path) -> list[str]:
     return [first, *(later if isinstance(later, list) else [])]
 
 
-def read_precision(folder: Path) -> object:
-    """The precision in a folder's `environment.json`; None where there is none."""
-    return _read(folder / "environment.json", "precision")
+def read_environment(folder: Path) -> dict[str, Any]:
+    """What a folder's `environment.json` holds; nothing where there is none that can be read."""
+    found = _read(folder / "environment.json")
+    return found if isinstance(found, dict) else {}
 
 
 def read_script(folder: Path) -> str | None:
@@ -52,9 +56,10 @@ def read_script(folder: Path) -> str | None:
     return script if isinstance(script, str) else None
 
 
-def _read(path: Path, name: str) -> object:
+def _read(path: Path, name: str | None = None) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))[name]
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        return content if name is None else content[name]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -53,9 +53,9 @@ def computes(device: torch.device) -> bool:
     """
     try:
         return torch.ones(1, device=device).add(1).item() == 2
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, AssertionError, NotImplementedError, ValueError, ImportError):
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError, ImportError) as error:
+        if "out of memory" in str(error):  # torch's error, or CUDA's own
+            raise torch.OutOfMemoryError(str(error)) from None
         return False
 
 

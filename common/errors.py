@@ -28,7 +28,7 @@ def failure_of_the_machine(error: BaseException) -> str | None:
     if isinstance(error, OSError | MemoryError):
         return str(error) or type(error).__name__
     if isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY):
-        return "out of memory; a lower --limit helps, or --batch-size"
+        return "out of memory; a lower --limit or --batch-size helps, on a GPU also --device cpu"
     if type(error).__name__ == "AcceleratorError":  # torch's: after sleep, or a driver's reset
         return f"the GPU failed ({str(error).splitlines()[0]})"
     return None

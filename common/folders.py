@@ -6,8 +6,10 @@ each before it is written. Nothing else is ever deleted.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -74,7 +76,12 @@ class RunFolder:
 
     @contextmanager
     def locked(self, wait: float = 0) -> Iterator[None]:
-        """Holds the lock, also twice; UsageError if another process has it for `wait` seconds."""
+        """Holds the lock, also twice; UsageError if another process has it for `wait` seconds.
+
+        Raises FileNotFoundError where the folder has vanished.
+        """
+        if not self.path.is_dir():  # the lock would make it again
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
         if self._lock is None:
             self._lock = FileLock(self.path / LOCK)
         try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from common.errors import RunError, UsageError
 from common.files import lock_for, patiently
 from common.terminal import say, track
 
+OLD = 60.0  # seconds: no image takes so long to be written
 LEFT_BEHIND = re.compile(r"\d{5}\.png\.\d+")  # by an export that was killed
 
 
@@ -69,9 +72,16 @@ def _missing(folder: Path, splits: Mapping[str, LabelledImages]) -> Iterator[tup
                         f"move it out of {folder}"
                     )
                 if LEFT_BEHIND.fullmatch(name):
-                    (subfolder / name).unlink()
+                    _delete_if_old(subfolder / name)
         for name, index in expected.items():
             yield folder / split / name, part.images[index, 0]
+
+
+def _delete_if_old(path: Path) -> None:
+    """Deletes what a killed export left; what is new may be written now, on another machine."""
+    with suppress(FileNotFoundError):  # renamed there just now
+        if time.time() - path.stat().st_mtime > OLD:
+            path.unlink()
 
 
 def _write_png(path: Path, image: Tensor) -> None:

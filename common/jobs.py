@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from common.begin import signals_wait
 import multiprocessing
 import os
 import signal
@@ -9,8 +10,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -87,7 +87,8 @@ class _Worker:
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
         self.process = spawn.Process(target=_serve, args=(work, theirs), daemon=True)
-        with _ctrl_c_waits():
+        resource_tracker.ensure_running()  # otherwise started within, and lets Ctrl-C through again
+        with signals_wait():
             self.process.start()
         theirs.close()
         self.job: Job | None = None
@@ -114,21 +115,6 @@ class _Worker:
             return "died", f"its process died (exit code {self.process.exitcode})"
 
 
-@contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
-    """Within it Ctrl-C waits, and a process that is started never gets it: while that imports torch
-    it would end with a traceback. Windows cannot do this; there `common.begin` has to suffice."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # otherwise started within, and lets Ctrl-C through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _serve(work: Work, pipe: Connection) -> None:
     # Ctrl-C reaches all processes; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -141,7 +127,6 @@ def _serve(work: Work, pipe: Connection) -> None:
         except EOFError:
             return
         try:
-            job.run.run_folder.start()  # another rank's machine does not have it yet
             (job.run.folder / "error.txt").unlink(missing_ok=True)  # of an earlier try
             job.run.listener = lambda row: pipe.send(("epoch", row))
             work(job)

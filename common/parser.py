@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from common.config import HOW_STARTED, read_options
 from common.errors import UsageError
+from common.terminal import one_line
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -46,7 +47,7 @@ class OneLineParser(argparse.ArgumentParser):
             parts = [str(part) for part in (value if isinstance(value, list) else [value])]
             if action.nargs == "+":  # the files of --predict
                 value = [Path(part) for part in parts]
-            elif action.type is not None:  # one value, or numbers with commas between them
+            elif action.type or action.choices:  # one value, or numbers with commas between them
                 value = self._checked(action, ",".join(parts))
             options[action.dest] = value
         return options
@@ -54,12 +55,15 @@ class OneLineParser(argparse.ArgumentParser):
     def _checked(self, action: argparse.Action, text: str) -> Any:
         """The value of a text, which is checked as if it stood on the command line."""
         try:
-            return self._get_value(action, text)
+            value = self._get_value(action, text)
+            self._check_value(action, value)
+            return value
         except argparse.ArgumentError as error:
             self.error(str(error))
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}{self._suggestion(message)} (see --help)\n")
+        line = f"{self.prog}: error: {message}{self._suggestion(message)} (see --help)"
+        self.exit(2, one_line(" ".join(line.splitlines())) + "\n")
 
     def _suggestion(self, message: str) -> str:
         if not message.startswith("unrecognized arguments: -"):

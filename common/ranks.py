@@ -57,6 +57,7 @@ def run_on_all_ranks(
         dist.scatter_object_list(mine, shares)
         for job in mine[0]:
             job.run.device = own_share_of(job.run.device)  # rank 0 chose its own
+            job.run.run_folder.start()  # another machine does not have it yet
         if jobs is None:
             failures = run_jobs(mine[0], work, processes, _ignore)
         else:

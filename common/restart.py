@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from common.checkpoint import CHECKPOINT
-from common.config import HOW_STARTED, precision_name, read_options, read_precision
+from common.config import HOW_STARTED, precision_name, read_environment, read_options
 from common.errors import UsageError
 from common.folders import files_of_run
 from common.terminal import say
@@ -34,7 +34,7 @@ def check_can_replace(folder: Path, script: str, options: argparse.Namespace) ->
 
 def check_can_resume(folder: Path, options: dict[str, object], dtype: torch.dtype) -> None:
     """Raises UsageError where the run would not go on as it began; says where it begins anew."""
-    if not (folder / "config.json").exists() and not _has_trained(folder):
+    if not (folder / "config.json").exists() and not has_trained(folder):
         say(f"{folder} holds no run yet: starting at the beginning")
         return
     before = read_options(folder)
@@ -55,9 +55,10 @@ def check_can_resume(folder: Path, options: dict[str, object], dtype: torch.dtyp
     if options.get("recipe") != before.get("recipe"):  # the script's numbers were changed
         raise UsageError(f"--resume: the run in {folder} has another recipe; name another folder")
     precision = precision_name(dtype)
-    if read_precision(folder) not in (None, precision):  # which `auto` chooses by the machine
+    # Which `auto` chooses by the machine.
+    if read_environment(folder).get("precision") not in (None, precision):
         raise UsageError(f"--resume: the run in {folder} did not compute in {precision}, as here")
-    if not _has_trained(folder):
+    if not has_trained(folder):
         say(f"{folder} holds no checkpoint yet: training starts at the beginning")
     elif (folder / "metrics.csv").exists() and not (folder / CHECKPOINT).exists():
         raise UsageError(
@@ -66,5 +67,6 @@ def check_can_resume(folder: Path, options: dict[str, object], dtype: torch.dtyp
         )
 
 
-def _has_trained(folder: Path) -> bool:
+def has_trained(folder: Path) -> bool:
+    """Whether it, or a folder in it, holds a training that could be continued, or its network."""
     return any(any(folder.rglob(name)) for name in (CHECKPOINT, "*.pth", "model.pt"))

@@ -17,12 +17,12 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from common.checkpoint import CHECKPOINT
 from common.claims import Claim, judge, print_claims
 from common.config import as_json, mean_or_none, read_options, write_json
 from common.epochs import Epochs
 from common.errors import RunError, UsageError, failure_of_the_machine
 from common.folders import LOCK, MANIFEST, RunFolder, files_of_run, read_manifest
+from common.restart import has_trained
 from common.rows import Row
 from common.terminal import WINDOWS, say
 
@@ -167,7 +167,7 @@ class Run:
         if isinstance(error, KeyboardInterrupt):
             raise type(error)(continued) from None
         machine = None if error is None else failure_of_the_machine(error)
-        if machine is not None and any(self.folder.rglob(CHECKPOINT)):
+        if machine is not None and has_trained(self.folder):
             raise RunError(f"{machine}{continued}") from None
 
     def _has_results(self) -> bool:

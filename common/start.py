@@ -14,7 +14,15 @@ from pathlib import Path
 import torch
 
 from common.cli import PROJECT
-from common.config import as_json, environment, read_commands, read_options, write_json
+from common.config import (
+    DECIDES,
+    as_json,
+    environment,
+    read_commands,
+    read_environment,
+    read_options,
+    write_json,
+)
 from common.device import (
     configure_numerics,
     resolve_precision,
@@ -86,7 +94,20 @@ def _occupy(run: Run, argv: Sequence[str] | None) -> None:
     first, *later = [*(read_commands(run.folder) if run.resume else []), command]
     config = {"script": run.script, "command": first, "options": as_json(vars(run.options))}
     write_json(run.file("config.json"), config | ({"continued": later} if later else {}))
-    write_json(run.file("environment.json"), environment(run.device, run.dtype, run.seed))
+    write_json(run.file("environment.json"), _environment_since(run))
+
+
+def _environment_since(run: Run) -> dict[str, object]:
+    """What the run computes with; says, and keeps, what it began with where that was other."""
+    here = environment(run.device, run.dtype, run.seed)
+    before = read_environment(run.folder) if run.resume else {}
+    began = before.get("began", before)
+    changed = [name for name in DECIDES if began and began.get(name) != here[name]]
+    if not changed:
+        return here
+    say(f"This run began with another {', '.join(changed)}: its numbers will differ a little from "
+        "those of a run without a break.")  # fmt: skip
+    return {**here, "began": began}
 
 
 def _name_in_project(script_file: str) -> str:

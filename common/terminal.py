@@ -10,6 +10,7 @@ import re
 import sys
 import textwrap
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from errno import EINVAL
@@ -122,7 +123,8 @@ def say(text: str = "") -> None:
 
 def one_line(name: str) -> str:
     """The name with `?` for each character that no terminal prints, such as the end of a line."""
-    return "".join(character if character.isprintable() else "?" for character in name)
+    return "".join(one if one.isprintable() or unicodedata.category(one) == "Zs" else "?"
+                   for one in name)  # Zs: spaces, such as that of Chinese texts
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from common.checkpoint import FORMAT, load_checkpoint, load_weights
 from common.errors import UsageError
-from common.files import Damaged, load_safetensors, save_safetensors, save_tensors
+from common.files import LARGEST_WEIGHTS, Damaged, load_safetensors, save_safetensors, save_tensors
 from common.rows import read_rows
 from fashion_cnn import load_network
 
@@ -137,6 +137,9 @@ def test_weights_of_another_kind_are_refused(
     with pytest.raises(UsageError, match="holds no network of"):
         load_network(path)
     torch.save({"a": torch.ones(2)}, path)
+    assert load_weights(path, "script.py")["a"].tolist() == [1, 1]
+    widest = 100_000  # units of mnist_mlp.py's layer, at most
+    assert 4 * (785 * widest + 10 * widest + 10) < LARGEST_WEIGHTS
     monkeypatch.setattr("common.checkpoint.LARGEST_WEIGHTS", 100)
     with pytest.raises(UsageError, match="holds no network of"):
         load_weights(path, "script.py")

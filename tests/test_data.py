@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import gzip
 import hashlib
@@ -205,6 +206,18 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "data" / "MNIST").write_text("a file where a folder should be")
     with pytest.raises(RunError, match=r"is missing and .* cannot be written"):
         load_images("MNIST", "test", tmp_path / "data")
+
+
+@pytest.mark.usefixtures("mirror")
+def test_a_disk_that_is_full_while_fetching_is_no_missing_mirror(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", full)
+    with pytest.raises(RunError, match=r"cannot be written \(No space left on device\)"):
+        load_images("MNIST", "test", tmp_path)
 
 
 @pytest.mark.usefixtures("mirror")

@@ -57,11 +57,15 @@ def test_auto_takes_no_gpu_that_this_pytorch_cannot_use(
     assert said == "Computing on the processor; this PyTorch cannot use the GPU (hpu)."
 
 
+@pytest.mark.parametrize("error", [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    torch.AcceleratorError("CUDA error: out of memory"),  # its context does not fit either
+])  # fmt: skip
 def test_a_gpu_whose_memory_is_full_is_no_missing_one(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     monkeypatch.setattr(torch, "ones", full)
     with pytest.raises(torch.OutOfMemoryError):

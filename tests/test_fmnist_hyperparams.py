@@ -548,18 +548,15 @@ def test_a_damaged_part_is_named_with_what_helps(
 def test_a_study_whose_folder_is_deleted_ends_with_an_error(
     tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Deleted while the last experiment trains, whose worker then makes it again."""
-
     def vanish(jobs: list[Job], *_: object) -> dict[str, str]:
         shutil.rmtree(jobs[0].run.folder.parent)
-        for job in jobs:
-            job.run.run_folder.start()
         return {}
 
     monkeypatch.setattr("fmnist_hyperparams.run_on_all_ranks", vanish)
     code, _, err = call(main, "hidden-0", "--limit", 50, "--out-dir", tmp_path / "run")
     assert (code, err.count("\n")) == (1, 1)
     assert str(tmp_path / "run") in err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_section_prints_its_own_claims_only(call: Call, tmp_path: Path) -> None:

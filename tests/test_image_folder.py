@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -161,6 +163,10 @@ def test_what_a_killed_export_left_is_deleted(tmp_path: Path, splits: Splits) ->
     export_image_folder(tmp_path / "png", splits)
     left = tmp_path / "png" / "test" / "1" / "00004.png.123"
     left.write_bytes(b"half an image")
+    export_image_folder(tmp_path / "png", splits)
+    assert left.exists()  # another machine may be writing it
+    a_minute_ago = time.time() - 61
+    os.utime(left, (a_minute_ago, a_minute_ago))
     export_image_folder(tmp_path / "png", splits)
     assert not left.exists()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from common.begin import signals_wait
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,7 +40,8 @@ def make_jobs(folder: Path, settings: list[str], epochs: int = 2) -> list[Job]:
 
 
 def test_a_death_and_an_error_are_named_and_the_others_are_done(tmp_path: Path) -> None:
-    jobs = make_jobs(tmp_path, ["dies", "one", "fails", "two"])
+    jobs = make_jobs(tmp_path, ["dies", "one", "fails", "two", "deleted"])
+    shutil.rmtree(tmp_path / "deleted")
     seen: list[tuple[str, float, float]] = []
 
     def note(job: Job, row: Row) -> None:
@@ -46,7 +49,9 @@ def test_a_death_and_an_error_are_named_and_the_others_are_done(tmp_path: Path) 
 
     (tmp_path / "one" / "error.txt").write_text("of an earlier try")
     failures = run_jobs(jobs, work, 2, note)
-    assert set(failures) == {"dies", "fails"}
+    assert set(failures) == {"dies", "fails", "deleted"}
+    assert not (tmp_path / "deleted").exists()  # a run that nobody could continue
+    assert "deleted" in failures["deleted"]
     assert not (tmp_path / "one" / "error.txt").exists()
     assert jobs[0].run.is_part
     assert "its process died (exit code " in failures["dies"]
@@ -141,6 +146,18 @@ def test_ctrl_c_while_workers_start_is_one_line(after: float, tmp_path: Path) ->
     os.killpg(parent.pid, signal.SIGINT)
     _, err = parent.communicate(timeout=60)
     assert (parent.returncode, err) == (130, "script.py: interrupted\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_until_a_process_is_started(number: signal.Signals) -> None:
+    done, before = [], signal.signal(number, lambda *_: done.append("handled"))
+    try:
+        with signals_wait():
+            signal.raise_signal(number)
+            done.append("started")
+    finally:
+        signal.signal(number, before)
+    assert done == ["started", "handled"]
 
 
 def is_running(process: int) -> bool:

@@ -117,6 +117,23 @@ def test_the_command_that_continues_a_run_has_its_options(
     assert started[1] == {**started[0], "resume": True}
 
 
+@pytest.mark.parametrize("option", [{"model": "bAsic"}, {"precision": "fp33"}])
+def test_a_damaged_choice_of_a_run_is_refused(
+    option: dict[str, str], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    write_json(tmp_path / "run" / "config.json", {"script": "mnist_cnn.py", "options": option})
+    main = importlib.import_module("mnist_cnn").main
+    said = refused(main, "--out-dir", tmp_path / "run", "--resume")
+    name, value = next(iter(option.items()))
+    assert f"argument --{name}: invalid choice: '{value}'" in said
+
+
+def test_an_argument_that_is_none_is_one_line(refused: Callable[..., str]) -> None:
+    main = importlib.import_module("mnist_cnn").main
+    assert "unrecognized arguments: a b?[2J" in refused(main, "a\nb\x1b[2J")
+
+
 def test_a_run_goes_on_where_its_data_have_moved(tmp_path: Path) -> None:
     """As with the whole project: the data are known by their checksums, not by their place."""
     (tmp_path / "data").mkdir()

@@ -131,6 +131,16 @@ def test_what_a_name_holds_does_not_reach_the_terminal(call: Call) -> None:
     assert err == "test_robustness.py: error: ?[31mred file.png is no image\n"
 
 
+def test_the_spaces_of_a_folder_s_name_stay_in_the_command(call: Call) -> None:
+    @guarded
+    def main(argv: object = None) -> None:
+        raise KeyboardInterrupt("; continue with: --out-dir 'my  run　two'")
+
+    code, _, err = call(main)
+    assert code == 130
+    assert err.endswith(": --out-dir 'my  run　two'\n")
+
+
 def test_a_terminal_without_a_width_and_names_with_brackets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

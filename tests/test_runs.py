@@ -82,7 +82,9 @@ def test_a_file_is_named_on_the_disk_before_it_is_there(
     assert on_disk[-1].endswith('"model.pt"\n')
 
 
-NO_MEMORY = "error: out of memory; a lower --limit helps, or --batch-size"
+NO_MEMORY = (
+    "error: out of memory; a lower --limit or --batch-size helps, on a GPU also --device cpu"
+)
 
 
 @pytest.mark.parametrize(
@@ -115,11 +117,14 @@ def test_an_error_is_one_line_and_an_exit_code(
     "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"),
               torch.AcceleratorError("CUDA error: unspecified launch failure")],
 )  # fmt: skip
+@pytest.mark.parametrize("trained", ["checkpoint.pt", "one of a study/model.pt"])
 def test_a_failure_of_the_machine_names_the_command_that_continues(
-    error: Exception, tmp_path: Path
+    trained: str, error: Exception, tmp_path: Path
 ) -> None:
     run = make_run(tmp_path)
-    run.file("checkpoint.pt").write_bytes(b"trained")
+    run.file(Path(trained).parts[0])
+    (tmp_path / trained).parent.mkdir(exist_ok=True)
+    (tmp_path / trained).write_bytes(b"trained")
     with pytest.raises(RunError, match="; continue with: python script"), run:
         raise error
 
@@ -329,6 +334,27 @@ def test_a_run_is_continued_in_its_own_precision(tmp_path: Path) -> None:
         make_run(tmp_path, resume=True)
     environment.write_text("damaged")
     make_run(tmp_path, resume=True)
+
+
+def test_a_run_that_goes_on_elsewhere_says_so_and_keeps_where_it_began(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with make_run(tmp_path):
+        pass
+    path = tmp_path / "environment.json"
+    here = json.loads(path.read_text())
+    before = {**here, "device": "NVIDIA H200", "threads": 99}
+    path.write_text(json.dumps(before))
+    for _ in range(2):
+        with make_run(tmp_path, resume=True):
+            pass
+        said = " ".join(capsys.readouterr().out.split())
+        assert "This run began with another device, threads: its numbers will differ" in said
+        assert json.loads(path.read_text()) == {**here, "began": before}
+    path.write_text(json.dumps(here))
+    with make_run(tmp_path, resume=True):
+        pass
+    assert "began" not in capsys.readouterr().out + path.read_text()
 
 
 def test_a_run_is_continued_with_its_own_recipe(tmp_path: Path) -> None:
