@@ -67,7 +67,7 @@ def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Their files are there, and empty.
     """
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)
+    monkeypatch.setattr("common.figures.FigureCanvasAgg.print_png", lambda *_: None)
     for report in ("classification", "fashion_cnn", "line_regression", "line_regression_draft",
                    "line_regression_question", "mnist_mlp", "recipe_digits"):  # fmt: skip
         monkeypatch.setattr(f"reports.{report}.image_grid", lambda *_, **__: None)
