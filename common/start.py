@@ -98,16 +98,16 @@ def _occupy(run: Run, argv: Sequence[str] | None) -> None:
 
 
 def _environment_since(run: Run) -> dict[str, object]:
-    """What the run computes with; says, and keeps, what it began with where that was other."""
+    """What the run computes with; says, and keeps, what it began with where that is another."""
     here = environment(run.device, run.dtype, run.seed)
     before = read_environment(run.folder) if run.resume else {}
-    began = before.get("began", before)
-    changed = [name for name in DECIDES if began and began.get(name) != here[name]]
-    if not changed:
-        return here
-    say(f"This run began with another {', '.join(changed)}: its numbers will differ a little from "
-        "those of a run without a break.")  # fmt: skip
-    return {**here, "began": began}
+    changed = [name for name in DECIDES if before and before.get(name) != here[name]]
+    if changed:
+        say(f"Until now this run had another {', '.join(changed)}: its numbers will differ a "
+            "little from those of a run without a break.")  # fmt: skip
+    if changed or "began" in before:
+        here["began"] = before.get("began", before)
+    return here
 
 
 def _name_in_project(script_file: str) -> str:
