@@ -281,7 +281,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     with start_run(__file__, options, argv) as run:
         report.without_training(run, load_clothes("train", options.data_dir))
-        jobs = make_jobs(run, options, chosen_experiments(options, EXPERIMENTS, FURTHER))
+        chosen = chosen_experiments(options, EXPERIMENTS, FURTHER)
+        options.experiments = [*chosen]  # which the claims' settings ask for
+        jobs = make_jobs(run, options, chosen)
         unfinished = [job for job in jobs if not job.finished]
         shown = (TRAINING, VALIDATION)
         failures = run_on_all_ranks(unfinished, train_experiment, options.jobs, shown)

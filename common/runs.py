@@ -162,13 +162,16 @@ class Run:
         begun = self.before_first_file is None
         if self.resume is None or not begun:
             return
-        parts = [self.command, "--out-dir", str(self.folder), "--resume"]
-        continued = f"; continue with: python {in_shell(parts)}"
+        continued = f"; continue with: {self.continued()}"
         if isinstance(error, KeyboardInterrupt):
             raise type(error)(continued) from None
         machine = None if error is None else failure_of_the_machine(error)
         if machine is not None and has_trained(self.folder):
             raise RunError(f"{machine}{continued}") from None
+
+    def continued(self) -> str:
+        """The command that continues this run."""
+        return in_shell(["python", self.command, "--out-dir", str(self.folder), "--resume"])
 
     def _has_results(self) -> bool:
         """Whether it has written anything but what every run begins with."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,13 +36,19 @@ def trained(*names: str) -> dict[str, object]:
 
 
 def measure_claims(run: Run, claims: Sequence[Statement], results: Results) -> None:
-    """Measures every claim for each seed with the experiments it needs; once if it needs none."""
+    """Measures every claim whose experiments were chosen, for each seed; once if it needs none.
+
+    Where one of them failed with a seed, the number is NaN: then the claim is not reproduced.
+    """
     for claim in claims:
+        if not set(claim.needs) <= set(run.options.experiments):
+            continue
         values = []
         for found in results.values():
             if all(name in found for name in claim.needs):
                 values.append(float(claim.measure(*(found[name] for name in claim.needs))))
+            else:
+                values.append(math.nan)
             if not claim.needs:
                 break
-        if values:
-            run.metrics[claim.metric] = values
+        run.metrics[claim.metric] = values

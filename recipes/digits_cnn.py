@@ -38,7 +38,7 @@ from common.runs import Run
 from common.start import start_run
 from common.training import predict, train_one_epoch
 from recipes import ladder
-from recipes.images import SCORED_AT_ONCE, classify_own, moved_copies, parts, scores
+from recipes.images import SCORED_AT_ONCE, classify_own, moved_copies, parts, scores, shrunk
 from recipes.training import one_cycle, running_mean, save_weights
 from reports import recipe_digits as report
 from reports.ladder import ladder as show_ladder
@@ -53,6 +53,7 @@ class Recipe:
 
     epochs: int = 10
     batch_size: int = 64
+    side: int = 28  # the network sees only the middle of the images, so many pixels wide
     kernel_size: int = 5
     padded: bool = False  # a convolution keeps the side of the image
     channels: tuple[int, ...] = (10, 20)  # of each stage; pooling halves the side of the image
@@ -118,7 +119,7 @@ class DigitsNet(nn.Module):
         super().__init__()
         self.recipe = recipe
         self.layers = nn.Sequential()
-        inputs, side = 1, 28
+        inputs, side = 1, recipe.side
         for outputs, blocks in zip(recipe.channels, recipe.residual_blocks, strict=True):
             self.layers.append(convolution(inputs, outputs, recipe, pool=2))
             for _ in range(blocks):
@@ -133,7 +134,7 @@ class DigitsNet(nn.Module):
         return torch.stack([self.look(copy) for copy in moved_copies(images)]).mean(0)  # B×10
 
     def look(self, images: Tensor) -> Tensor:  # B×1×28×28
-        images = (images - MEAN) / DEVIATION
+        images = (shrunk(images, self.recipe.side, whole=False) - MEAN) / DEVIATION
         hidden = self.layers(images)  # B×320 in the document, of B×20×4×4
         logits: Tensor = self.classify(hidden)  # B×10
         return logits
@@ -226,7 +227,7 @@ def train_and_test(run: Run, recipe: Recipe) -> str:
     """Trains with each seed, then scores the test images; returns the closing sentences."""
     training = load_images("MNIST", "train", run.options.data_dir, run.options.limit)
     report.seen(run, training.images[:10], functools.partial(varied, recipe))
-    runs = list(ladder.each_seed(run, run.options, recipe))
+    runs = ladder.each_seed(run, run.options, recipe)
     networks = []
     for one in runs:
         networks.append(train(one, recipe, training))

@@ -191,7 +191,7 @@ def train_and_test(run: Run, recipe: Recipe) -> str:
     """Trains with each seed, then scores the test images; returns the closing sentences."""
     training = load_images("MNIST", "train", run.options.data_dir, run.options.limit)
     report.seen(run, training.images[:10], functools.partial(varied, recipe))
-    runs = list(ladder.each_seed(run, run.options, recipe))
+    runs = ladder.each_seed(run, run.options, recipe)
     networks = []
     for one in runs:
         networks.append(train(one, recipe, training))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 
 from common.data import LabelledImages, load_images
 from common.familiar import warnings_for
@@ -50,6 +50,16 @@ def moved_copies(images: Tensor) -> list[Tensor]:
     Zeros are added on one side, and as many pixels are cut off on the other.
     """
     return [pad(images, (right, -right, down, -down)) for right, down in MOVES]
+
+
+def shrunk(images: Tensor, side: int, *, whole: bool) -> Tensor:
+    """Images (B×C×H×H) of a smaller side: the `whole` image, reduced, or only its middle."""
+    edge = (images.shape[-1] - side) // 2
+    if edge == 0:
+        return images
+    if whole:
+        return interpolate(images, size=(side, side), mode="bilinear", align_corners=False)
+    return images[:, :, edge:-edge, edge:-edge]
 
 
 def classify_own(

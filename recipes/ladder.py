@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, asdict, replace
 from functools import partial
 from pathlib import Path
@@ -181,23 +181,23 @@ def _raise_unless_diverged(run: Run, failures: Mapping[str, str]) -> None:
               if not reason.startswith("Diverged: ")]  # fmt: skip
     if failed:
         more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
-        again = f"--out-dir {run.folder} --resume trains them again"
+        again = f"{run.continued()} trains them again"
         raise RunError(f"trainings that failed: {'; '.join(failed[:NAMED])}{more}; {again}")
 
 
 # The main run
 
 
-def each_seed(run: Run, options: argparse.Namespace, recipe: Trainable) -> Iterator[Run]:
+def each_seed(run: Run, options: argparse.Namespace, recipe: Trainable) -> list[Run]:
     """The run to train in for each seed: a subrun for each of several, or the run itself."""
-    for seed in options.seeds:
-        alone = len(options.seeds) == 1
-        yield run if alone else run.subrun(f"seed{seed}", asdict(recipe), seed)
+    if len(options.seeds) == 1:
+        return [run]
+    return [run.subrun(f"seed{seed}", asdict(recipe), seed) for seed in options.seeds]
 
 
 def train_each_seed(run: Run, recipe: Recipe, train_one: Callable[[Run, Any], object]) -> list[Run]:
     """Trains with each seed by `train_one`, one after the other; returns their runs."""
-    runs = list(each_seed(run, run.options, recipe))
+    runs = each_seed(run, run.options, recipe)
     for one in runs:
         train_one(one, recipe)
     return runs
@@ -250,6 +250,8 @@ def complete(options: argparse.Namespace) -> argparse.Namespace:
     options.seeds = all_seeds(options, len(SEEDS) if options.ladder else 1)
     if options.jobs is None:
         options.jobs = default_jobs(options.device)
+    elif not options.ladder:
+        raise UsageError("--jobs belongs to --ladder")
     return options
 
 
@@ -271,12 +273,10 @@ def parse_recipe(
     options = complete(options)
     if options.ladder and (options.batch_size, options.lr) != (recipe.batch_size, recipe.lr):
         raise UsageError("--ladder: each step has its own numbers; no --batch-size, no --lr")
-    before = read_options(options.out_dir) if options.resume and options.out_dir else None
-    if before is not None and before.get("epochs") != options.epochs:
-        raise UsageError(
-            f"--resume: --epochs was {before.get('epochs')}, and the learning rates of all epochs "
-            "follow from it"
-        )
+    before = (read_options(options.out_dir) if options.resume and options.out_dir else None) or {}
+    if before.get("epochs", options.epochs) != options.epochs:
+        raise UsageError(f"--resume: --epochs was {before['epochs']}, and the learning rates of "
+                         "all epochs follow from it")  # fmt: skip
     options.recipe = asdict(as_chosen(recipe, options))  # a run is resumed with the same one only
     return options
 

@@ -231,7 +231,7 @@ def climb(run: Run) -> str:
 
 def train_and_test(run: Run, recipe: Recipe) -> str:
     """Trains with each seed, then scores the test lines; returns the closing sentences."""
-    runs, networks = list(ladder.each_seed(run, run.options, recipe)), []
+    runs, networks = ladder.each_seed(run, run.options, recipe), []
     for one in runs:
         networks.append(train(one, recipe))
         save_weights(one, networks[-1])

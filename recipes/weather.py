@@ -195,6 +195,7 @@ def train_one(run: Run, recipe: Recipe) -> None:
 
 def climb(run: Run) -> str:
     """Trains after each added step, then without each; returns closing sentences."""
+    load_weather(run.options.data_dir)  # one error if the table is missing
     trainings = ladder.run_ladder(run, run.options, train_one, Recipe(), STEPS)
     return report.climbed(run, trainings)
 
@@ -203,7 +204,7 @@ def climb(run: Run) -> str:
 
 def train_and_test(run: Run, recipe: Recipe) -> str:
     """Trains with each seed, then scores the test year; returns the closing sentences."""
-    runs = [*ladder.each_seed(run, run.options, recipe)]
+    runs = ladder.each_seed(run, run.options, recipe)
     models = {"recipe": [train(one, recipe) for one in runs]}
     for one, model in zip(runs, models["recipe"], strict=True):
         save_weights(one, model)
@@ -259,6 +260,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser, "weather", "is the day after these wet? Tables with the columns of data/weather's")
     add_data_flag(parser)
     options = ladder.parse_recipe(parser, argv, RECIPE, precision="fp32", device="cpu")
+    chooses = options.ladder or options.validate or options.predict
+    if options.held_out != parser.get_default("held_out") and not chooses:
+        raise UsageError("--held-out belongs to --validate or --ladder")
     if options.precision != "fp32":
         raise UsageError("--precision: so small a network is slower in bf16; accepted: fp32")
     return options

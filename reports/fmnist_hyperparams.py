@@ -56,7 +56,6 @@ def experiments(run: Run, results: Results, sections: Mapping[str, Sequence[str]
     `sections` has for each section its experiments and those compared with them.
     """
     finished = [name for name in next(iter(results.values())) if in_all(results, name)]
-    run.options.experiments = finished  # which the claims' settings ask for
     for section, names in sections.items():
         if run.options.section in (None, section):
             draw(run, section, [name for name in names if name in finished], results)
@@ -190,4 +189,4 @@ def next_command(run: Run) -> str:
 def failed(run: Run, failures: Mapping[str, str]) -> str:
     """Which experiments failed and why, and how to train them again, in one line."""
     named = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
-    return f"experiments that failed: {named}; --out-dir {run.folder} --resume trains them again"
+    return f"experiments that failed: {named}; {run.continued()} trains them again"

@@ -33,7 +33,7 @@ from recipes.training import seconds_of_training
 from reports.line_regression import mark_ends
 from reports.own_images import LONGEST_NAME
 from reports.own_images import SHOWN as DRAWN
-from reports.recipes import STATED, final, judged, predict_command, targets
+from reports.recipes import STATED, final, judged, next_commands, targets
 
 if TYPE_CHECKING:
     from recipes.lines import Recipe
@@ -107,9 +107,8 @@ def tested(
     seconds = [seconds_of_training(one) for one in runs]
     ending = final(run, shares, seconds, SCORE.capitalize())
     return (
-        f"{ending} Open lines.png and mistakes.png. Next: python {run.command} --ladder, which in "
-        f"an hour or more shows what each step gives; {predict_command(run, runs[0])}, which looks "
-        "for the ends of a line of your own."
+        f"{ending} Open lines.png and mistakes.png.\n"
+        f"{next_commands(run, runs[0])}"
     )
 
 

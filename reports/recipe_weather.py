@@ -19,14 +19,15 @@ from common.bounds import above, at_most
 from common.claims import Target
 from common.errors import UsageError
 from common.figures import COLOURS, UNSEEN, new_figure, save_figure, share_y_limits
-from common.labels import drawable
+from common.labels import drawable, shortened
 from common.rows import Row
 from common.runs import Run
-from common.terminal import print_table, say
+from common.terminal import one_line, print_table, say
 from common.weather import ANSWERS, MEASUREMENTS
 from recipes.ladder import Trainings
 from recipes.training import seconds_of_training
 from reports import ladder as ladder_report
+from reports.own_images import LONGEST_NAME
 from reports.recipes import STATED, judged, measure_scores, predict_command
 
 if TYPE_CHECKING:
@@ -303,7 +304,7 @@ def own_days(run: Run, tables: Sequence[tuple[Path, Tensor]], wet: Sequence[floa
     rows = []
     for number, ((path, _), share) in enumerate(zip(tables, wet, strict=True), 1):
         run.metrics[f"wet_{number}"] = share
-        rows.append([path.name, f"{share:.0%}"])
+        rows.append([shortened(one_line(path.name), LONGEST_NAME), f"{share:.0%}"])
     print_table("Is the day after the last one wet?", ["table", "probability"], rows)
     say("The network knows Seattle, from 2012 to 2014; elsewhere the weather has other habits.")
     shown = min(len(tables), MOST_DRAWN)

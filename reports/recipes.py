@@ -159,9 +159,18 @@ def tested(
     ending = final(run, shares, seconds, SCORE.capitalize())
     first = "" if len(runs) == 1 else f" Seed {run.options.seeds[0]}:"
     return (
-        f"{ending}{first} {right_and_confused(test.labels, logits[0], names)} "
-        f"{opened} Next: python {run.command} --ladder, which in an hour or more shows what each "
-        f"step gives; {predict_command(run, runs[0])}, which shows your own image to this network."
+        f"{ending}{first} {right_and_confused(test.labels, logits[0], names)} {opened}\n"
+        f"{next_commands(run, runs[0])}"
+    )
+
+
+def next_commands(run: Run, trained: Run) -> str:
+    """What to do after a training: its ladder, or an image of one's own; each command a line."""
+    return (
+        "Next, what each step gives (an hour or more):\n"
+        f"{in_shell(['python', run.command, '--ladder'])}\n"
+        "Or show this network an image of your own:\n"
+        f"{predict_command(run, trained)}"
     )
 
 

@@ -21,6 +21,7 @@ from torch import nn
 
 import common.epochs
 import fmnist_hyperparams
+from common.claims import judge
 from common.cli import PROJECT
 from common.data import InMemoryDataset, load_images, make_loader
 from common.errors import UsageError
@@ -221,9 +222,15 @@ def test_numbers_of_a_result_by_hand(annealed: Result, tmp_path: Path) -> None:
     weights = [parameters[name].flatten() for name in ("hidden.weight", "output.weight")]
     within = np.mean(np.abs(torch.cat(weights).numpy()) <= 0.01)
     assert measures.weights_within(annealed, 0.01) == pytest.approx(within, abs=1e-6)
-    run = make_run(tmp_path)
+    chosen = ["lr-annealing", "lr-annealing-0.01"]  # the second failed
+    run = make_run(tmp_path, experiments=chosen, quick=False)
     results = {0: {"lr-annealing": annealed}, 1: {"lr-annealing": annealed}}
     measure_claims(run, report.CLAIMS, results)
+    assert run.metrics["claim_5.12h"] == pytest.approx([math.nan, math.nan], nan_ok=True)
+    verdicts = {one.claim.id: one.verdict
+                for one in judge(report.CLAIMS, run.metrics, vars(run.options))}
+    assert verdicts["5.12h"] == "not reproduced"
+    assert verdicts["5.12c"] == "not run"
     assert run.metrics["claim_5.12a"] == [0, 0]
     assert run.metrics["claim_5.12b"] == [1, 1]
     assert run.metrics["claim_5.12f"] == [0, 0]

@@ -258,6 +258,7 @@ def test_options() -> None:
         (("--ladder", "--batch-size", "7"), "no --batch-size, no --lr"),
         (("--ladder", "--limit", "5"), "--limit 5: too few .* accepted: 6 or more"),
         (("--validate", "--limit", "5"), "--limit 5: too few .* accepted: 6 or more"),
+        (("--jobs", "2"), "--jobs belongs to --ladder"),
     ],
 )
 def test_options_that_do_not_go_together(arguments: tuple[str, ...], words: str) -> None:
@@ -278,13 +279,15 @@ def test_a_schedule_is_not_resumed_with_other_epochs(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--epochs was 4"):
         parsed(*folder, "--epochs", "6")
     assert parsed(*folder).epochs == 4
+    (tmp_path / "config.json").write_text('{"options": {}}')  # another script's: said by start_run
+    parsed(*folder)
 
 
 def test_a_run_for_each_seed(tmp_path: Path) -> None:
     run = make_run(tmp_path / "one", seeds=(0,))
-    assert list(ladder.each_seed(run, run.options, BASE)) == [run]
+    assert ladder.each_seed(run, run.options, BASE) == [run]
     run = make_run(tmp_path / "two", seeds=(3, 5))
-    runs = list(ladder.each_seed(run, run.options, BASE))
+    runs = ladder.each_seed(run, run.options, BASE)
     assert [one.seed for one in runs] == [3, 5]
     assert [one.folder.name for one in runs] == ["seed3", "seed5"]
     run.history = [{"seconds": 1.5}, {"seconds": 2.0}]

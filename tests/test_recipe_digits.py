@@ -27,6 +27,7 @@ from common.layers import count_parameters
 from common.rows import Row, read_rows
 from common.runs import Run
 from recipes import digits_cnn, digits_mlp
+from recipes.images import shrunk
 from recipes.ladder import Steps, climb, without_each
 from recipes.training import load_weights, save_weights
 from reports import recipe_digits as report
@@ -64,6 +65,15 @@ def test_every_step_changes_something(chapter: ModuleType) -> None:
     for recipe in (*climb(foot, steps).values(), *lacking.values()):
         network = chapter.DigitsNet(recipe).eval()
         assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_the_middle_of_an_image_and_all_of_it_reduced() -> None:
+    images = torch.arange(36.0).reshape(1, 1, 6, 6)
+    assert shrunk(images, 6, whole=True) is images
+    assert shrunk(images, 2, whole=False).flatten().tolist() == [14, 15, 20, 21]
+    assert shrunk(images, 4, whole=False).tolist() == images[:, :, 1:5, 1:5].tolist()
+    # A value of each 3×3 square: as the values rise evenly, that in its middle.
+    assert shrunk(images, 2, whole=True).flatten().tolist() == [7, 10, 25, 28]
 
 
 def test_the_foot_without_convolutions_is_document_4_s(
@@ -296,8 +306,10 @@ def test_the_chapter_trains_and_scores_the_test_images_once(
     assert (tmp_path / "seen.png").stat().st_size > 2000
     assert found["parameters"] == count_parameters(chapter.DigitsNet(small))
     name = chapter.__name__.split(".")[1]
-    said = " ".join(out.split())
-    assert f"Next: python recipes/{name}.py --ladder" in said
+    assert f"python recipes/{name}.py --ladder" in out.splitlines()
+    weights = tmp_path / "seed3" / "model.safetensors"
+    command = f"python recipes/{name}.py --predict photo.jpg --weights {weights}"
+    assert command in out.splitlines()
     claims = {one["id"]: one["verdict"] for one in read_summary(tmp_path)["claims"]}
     assert claims == {f"{name}.{number}": "not run" for number in (1, 2, 3)}
 

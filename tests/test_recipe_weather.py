@@ -303,6 +303,7 @@ def test_a_table_of_days_as_excel_saves_it(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("--held-out", "2015"), "invalid choice"),
+        (("--held-out", "2013"), "--held-out belongs to --validate or --ladder"),
         (("--precision", "auto"), "slower"),
         (("--ladder", "--validate"), "--ladder"),
         (("--predict", "nowhere.csv", "--weights", "a"), "nowhere.csv cannot be read"),
