@@ -22,7 +22,7 @@ from common.device import configure_numerics
 from common.files import write_text
 from common.rows import Row
 from common.runs import Run
-from common.terminal import QUIET_SECONDS, progress_bar
+from common.terminal import QUIET_SECONDS, WINDOWS, progress_bar
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ class _Worker:
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
         self.process = spawn.Process(target=_serve, args=(work, theirs), daemon=True)
-        resource_tracker.ensure_running()  # otherwise started within, and lets Ctrl-C through again
+        if not WINDOWS:  # otherwise started within, and lets Ctrl-C through again
+            resource_tracker.ensure_running()
         with signals_wait():
             self.process.start()
         theirs.close()

@@ -38,7 +38,7 @@ from common.runs import Run
 from common.start import start_run
 from common.training import predict, train_one_epoch
 from recipes import ladder
-from recipes.images import SCORED_AT_ONCE, classify_own, moved_copies, parts, scores, shrunk
+from recipes.images import SCORED_AT_ONCE, classify_own, middle, moved_copies, parts, scores
 from recipes.training import one_cycle, running_mean, save_weights
 from reports import recipe_digits as report
 from reports.ladder import ladder as show_ladder
@@ -82,7 +82,7 @@ STEPS: ladder.Steps = {
     "deeper, wider": {
         "kernel_size": 3, "padded": True, "channels": (24, 48, 96), "residual_blocks": (0, 1, 1),
     },
-    "the middle": {"side": 24},  # what is cut off holds 0.2% of the ink and costs time
+    "the middle": {"side": 24},  # can be halved three times; the edge holds 0.2% of the ink
     "bfloat16": {"bfloat16": True},
     "larger batches": {"batch_size": 128},
     "momentum": {"momentum": 0.9, "nesterov": True},
@@ -135,7 +135,7 @@ class DigitsNet(nn.Module):
         return torch.stack([self.look(copy) for copy in moved_copies(images)]).mean(0)  # B×10
 
     def look(self, images: Tensor) -> Tensor:  # B×1×28×28
-        images = (shrunk(images, self.recipe.side, whole=False) - MEAN) / DEVIATION
+        images = (middle(images, self.recipe.side) - MEAN) / DEVIATION
         hidden = self.layers(images)  # B×320 in the document, of B×20×4×4
         logits: Tensor = self.classify(hidden)  # B×10
         return logits

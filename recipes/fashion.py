@@ -37,7 +37,7 @@ from common.runs import Run
 from common.start import start_run
 from common.training import predict, train_one_epoch
 from recipes import ladder
-from recipes.images import SCORED_AT_ONCE, classify_own, moved_copies, parts, scores, shrunk
+from recipes.images import SCORED_AT_ONCE, classify_own, moved_copies, parts, scores
 from recipes.training import SkipEasy, one_cycle, running_mean, save_weights
 from reports import recipe_fashion as report
 from reports.ladder import ladder as show_ladder
@@ -53,8 +53,6 @@ class Recipe:
     shuffle: bool = False  # another order of the images in each epoch; skipping always does that
     normalised: bool = False  # pixels with mean 0 and standard deviation 1
     pixels: tuple[float, float] = (0.286, 0.353)  # mean and deviation of all pixels, as floats 0..1
-    side: int = 28  # for sprint.py, of the images as the network sees them: their middle
-    whole: bool = False  # for sprint.py: not the middle, but the whole image, reduced
     cells: bool = False  # for sprint.py: the 4 pixels of a 2×2 cell become 4 channels of one place
     kernel_size: int = 5
     channels: tuple[int, ...] = (16, 32)  # of each stage, which halves the side of the image
@@ -122,7 +120,7 @@ class ClothesNet(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
-        side = recipe.side // 2 ** (len(recipe.channels) + recipe.cells)
+        side = (14 if recipe.cells else 28) // 2 ** len(recipe.channels)
         # Created first, as in document 3: the same seed gives the same weights.
         self.classify = nn.Linear(recipe.channels[-1] * side * side, 10)
         self.stages = nn.Sequential()
@@ -144,7 +142,6 @@ class ClothesNet(nn.Module):
         return torch.stack([self.look(copy) for copy in copies]).mean(0)  # B×10
 
     def look(self, images: Tensor) -> Tensor:  # B×1×28×28
-        images = shrunk(images, self.recipe.side, whole=self.recipe.whole)
         if self.recipe.normalised:
             mean, deviation = self.recipe.pixels
             images = (images - mean) / deviation

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import pad
 
 from common.data import LabelledImages, load_images
 from common.familiar import warnings_for
@@ -52,14 +52,10 @@ def moved_copies(images: Tensor) -> list[Tensor]:
     return [pad(images, (right, -right, down, -down)) for right, down in MOVES]
 
 
-def shrunk(images: Tensor, side: int, *, whole: bool) -> Tensor:
-    """Images (B×C×H×H) of a smaller side: the `whole` image, reduced, or only its middle."""
-    edge = (images.shape[-1] - side) // 2
-    if edge == 0:
-        return images
-    if whole:
-        return interpolate(images, size=(side, side), mode="bilinear", align_corners=False)
-    return images[:, :, edge:-edge, edge:-edge]
+def middle(images: Tensor, side: int) -> Tensor:
+    """The middle of square images (B×C×H×H): `side` pixels of each row and column."""
+    first = (images.shape[-1] - side) // 2
+    return images[:, :, first : first + side, first : first + side]
 
 
 def classify_own(

@@ -27,7 +27,7 @@ from common.layers import count_parameters
 from common.rows import Row, read_rows
 from common.runs import Run
 from recipes import digits_cnn, digits_mlp
-from recipes.images import shrunk
+from recipes.images import middle
 from recipes.ladder import Steps, climb, without_each
 from recipes.training import load_weights, save_weights
 from reports import recipe_digits as report
@@ -67,13 +67,10 @@ def test_every_step_changes_something(chapter: ModuleType) -> None:
         assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
 
 
-def test_the_middle_of_an_image_and_all_of_it_reduced() -> None:
+def test_the_middle_of_an_image() -> None:
     images = torch.arange(36.0).reshape(1, 1, 6, 6)
-    assert shrunk(images, 6, whole=True) is images
-    assert shrunk(images, 2, whole=False).flatten().tolist() == [14, 15, 20, 21]
-    assert shrunk(images, 4, whole=False).tolist() == images[:, :, 1:5, 1:5].tolist()
-    # A value of each 3×3 square: as the values rise evenly, that in its middle.
-    assert shrunk(images, 2, whole=True).flatten().tolist() == [7, 10, 25, 28]
+    assert middle(images, 6).equal(images)
+    assert middle(images, 2).flatten().tolist() == [14, 15, 20, 21]
 
 
 def test_the_foot_without_convolutions_is_document_4_s(
