@@ -282,12 +282,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     with start_run(__file__, options, argv) as run:
         report.without_training(run, load_clothes("train", options.data_dir))
         chosen = chosen_experiments(options, EXPERIMENTS, FURTHER)
-        options.experiments = [*chosen]  # which the claims' settings ask for
         jobs = make_jobs(run, options, chosen)
         unfinished = [job for job in jobs if not job.finished]
         shown = (TRAINING, VALIDATION)
         failures = run_on_all_ranks(unfinished, train_experiment, options.jobs, shown)
         results = load_results(jobs, options)
+        options.experiments = [*chosen]  # which the claims' settings ask for
         ending = report.experiments(run, results, by_section(EVERY_EXPERIMENT))
         run.finish(document=5, claims=report.claims_of(run), ending=ending)
         if failures:

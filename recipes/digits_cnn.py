@@ -100,7 +100,7 @@ RECIPE = ladder.everything(Recipe(), STEPS)
 # 2. The data: images with labels, and what training makes of the images of a batch
 
 def varied(recipe: Recipe, images: Tensor) -> Tensor:
-    """A batch as training sees it: bytes B×1×28×28 → moved, turned, slanted, floats 0..1."""
+    """A batch, varied for training: bytes B×1×28×28 → moved, turned, slanted, floats 0..1."""
     generator = torch.default_generator  # a checkpoint keeps its state
     if recipe.moved:
         images = random_crop(images, recipe.moved, generator)
@@ -114,7 +114,10 @@ def varied(recipe: Recipe, images: Tensor) -> Tensor:
 # 3. The network: stages of convolutions that halve the side of the image, then one linear layer
 
 class DigitsNet(nn.Module):
-    """Images B×1×28×28, 0..1 → logits B×10: for each digit a score, the higher the likelier."""
+    """Images B×1×28×28, 0..1 → logits B×10: for each digit a score, the higher the likelier.
+
+    It looks at the middle of an image only: `side` pixels of each row and column.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
@@ -135,7 +138,8 @@ class DigitsNet(nn.Module):
         return torch.stack([self.look(copy) for copy in moved_copies(images)]).mean(0)  # B×10
 
     def look(self, images: Tensor) -> Tensor:  # B×1×28×28
-        images = (middle(images, self.recipe.side) - MEAN) / DEVIATION
+        images = middle(images, self.recipe.side)  # B×1×24×24
+        images = (images - MEAN) / DEVIATION
         hidden = self.layers(images)  # B×320 in the document, of B×20×4×4
         logits: Tensor = self.classify(hidden)  # B×10
         return logits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -123,10 +124,11 @@ def print_effects(run: Run) -> None:
     """Says which claims hold as they stand in a run that is too short to judge them."""
     measured = [replace(claim, settings={}) for claim in claims_of(run)
                 if claim.needs and claim.metric in run.metrics]  # fmt: skip
-    verdicts = judge(measured, run.metrics, {})
+    verdicts = [one for one in judge(measured, run.metrics, {})
+                if one.measured is not None and not math.isnan(one.measured)]  # fmt: skip
     hold = [one.claim.id for one in verdicts if one.verdict == "reproduced"]
     others = [one.claim.id for one in verdicts if one.verdict != "reproduced"]
-    if measured:
+    if verdicts:
         say(
             "This shortened run cannot judge what the document says about training: the table "
             "below calls its statements 'not judged' (epochs they name are a full run's). As a "

@@ -163,7 +163,7 @@ def test_a_failure_is_named_and_does_not_pass_for_a_result(
     monkeypatch.setattr(ladder, "run_on_all_ranks", fail)
     run = make_run(tmp_path, epochs=1, seeds=(0,), jobs=1)
     steps: ladder.Steps = {"high": {"lr": 9.0}}
-    with pytest.raises(RunError, match="document-seed0: ValueError: thirteen; --out") as failure:
+    with pytest.raises(RunError, match="document-seed0: ValueError: thirteen; python script.py --out") as failure:
         ladder.run_ladder(run, run.options, train_one, BASE, steps)
     assert "high" not in str(failure.value)
 
@@ -175,7 +175,7 @@ def test_a_failure_is_named_and_does_not_pass_for_a_result(
     with pytest.raises(RunError) as failure:
         ladder.run_ladder(run, run.options, train_one, BASE, steps)
     assert str(failure.value).count("no archive") == 3
-    assert "; and 5 more; --out-dir" in str(failure.value)
+    assert "; and 5 more; python script.py --out-dir" in str(failure.value)
 
 
 def test_gains_losses_and_seconds_by_hand(

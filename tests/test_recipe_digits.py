@@ -134,7 +134,7 @@ def test_the_network_without_convolutions_by_hand() -> None:
 
 
 def test_the_network_with_convolutions_by_hand() -> None:
-    """3×3 convolutions, 28 → 14 → 7 → 3; a residual block of two in the second stage."""
+    """3×3 convolutions, 24 → 12 → 6 → 3; a residual block of two in the second stage."""
     recipe = replace(digits_cnn.RECIPE, channels=(8, 16, 32), residual_blocks=(0, 1, 0))
     convolutions = (9 * 8 + 8) + (9 * 8 * 16 + 16) + 2 * (9 * 16 * 16 + 16) + (9 * 16 * 32 + 32)
     norms = 2 * (8 + 3 * 16 + 32)

@@ -29,7 +29,7 @@ def test_every_step_of_a_race_changes_something(race: sprint.Race) -> None:
     assert race.foot == replace(Recipe(), epochs=race.epochs), "the document's, for as long"
     assert race.recipe.epochs == race.epochs
     # Without the cycle the rate is that of the step before it, as no later one fits.
-    assert without_each(race.foot, race.steps, INSTEAD)["one cycle"].lr == 0.01
+    assert without_each(race.foot, race.steps, INSTEAD)["without one cycle"].lr == 0.01
 
 
 @pytest.mark.parametrize(
