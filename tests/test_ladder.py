@@ -163,7 +163,7 @@ def test_a_failure_is_named_and_does_not_pass_for_a_result(
     monkeypatch.setattr(ladder, "run_on_all_ranks", fail)
     run = make_run(tmp_path, epochs=1, seeds=(0,), jobs=1)
     steps: ladder.Steps = {"high": {"lr": 9.0}}
-    with pytest.raises(RunError, match="document-seed0: ValueError: thirteen; python script.py --out") as failure:
+    with pytest.raises(RunError, match=r"ValueError: thirteen; python script\.py --out") as failure:
         ladder.run_ladder(run, run.options, train_one, BASE, steps)
     assert "high" not in str(failure.value)
 
