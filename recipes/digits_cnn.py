@@ -38,7 +38,7 @@ from common.runs import Run
 from common.start import start_run
 from common.training import predict, train_one_epoch
 from recipes import ladder
-from recipes.images import SCORED_AT_ONCE, classify_own, moved_copies, parts, scores
+from recipes.images import SCORED_AT_ONCE, classify_own, middle, moved_copies, parts, scores
 from recipes.training import one_cycle, running_mean, save_weights
 from reports import recipe_digits as report
 from reports.ladder import ladder as show_ladder
@@ -53,6 +53,7 @@ class Recipe:
 
     epochs: int = 10
     batch_size: int = 64
+    side: int = 28  # the network sees only the middle of the images, so many pixels wide
     kernel_size: int = 5
     padded: bool = False  # a convolution keeps the side of the image
     channels: tuple[int, ...] = (10, 20)  # of each stage; pooling halves the side of the image
@@ -76,11 +77,12 @@ class Recipe:
 
 
 STEPS: ladder.Steps = {
-    "longer": {"epochs": 12},
+    "longer": {"epochs": 15},
     "batch norm": {"batch_norm": True},
     "deeper, wider": {
         "kernel_size": 3, "padded": True, "channels": (24, 48, 96), "residual_blocks": (0, 1, 1),
     },
+    "the middle": {"side": 24},  # can be halved three times; the edge holds 0.2% of the ink
     "bfloat16": {"bfloat16": True},
     "larger batches": {"batch_size": 128},
     "momentum": {"momentum": 0.9, "nesterov": True},
@@ -98,7 +100,7 @@ RECIPE = ladder.everything(Recipe(), STEPS)
 # 2. The data: images with labels, and what training makes of the images of a batch
 
 def varied(recipe: Recipe, images: Tensor) -> Tensor:
-    """A batch as training sees it: bytes B×1×28×28 → moved, turned, slanted, floats 0..1."""
+    """A batch, varied for training: bytes B×1×28×28 → moved, turned, slanted, floats 0..1."""
     generator = torch.default_generator  # a checkpoint keeps its state
     if recipe.moved:
         images = random_crop(images, recipe.moved, generator)
@@ -112,13 +114,16 @@ def varied(recipe: Recipe, images: Tensor) -> Tensor:
 # 3. The network: stages of convolutions that halve the side of the image, then one linear layer
 
 class DigitsNet(nn.Module):
-    """Images B×1×28×28, 0..1 → logits B×10: for each digit a score, the higher the likelier."""
+    """Images B×1×28×28, 0..1 → logits B×10: for each digit a score, the higher the likelier.
+
+    It looks at the middle of an image only: `side` pixels of each row and column.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
         self.layers = nn.Sequential()
-        inputs, side = 1, 28
+        inputs, side = 1, recipe.side
         for outputs, blocks in zip(recipe.channels, recipe.residual_blocks, strict=True):
             self.layers.append(convolution(inputs, outputs, recipe, pool=2))
             for _ in range(blocks):
@@ -133,6 +138,7 @@ class DigitsNet(nn.Module):
         return torch.stack([self.look(copy) for copy in moved_copies(images)]).mean(0)  # B×10
 
     def look(self, images: Tensor) -> Tensor:  # B×1×28×28
+        images = middle(images, self.recipe.side)  # B×1×24×24
         images = (images - MEAN) / DEVIATION
         hidden = self.layers(images)  # B×320 in the document, of B×20×4×4
         logits: Tensor = self.classify(hidden)  # B×10

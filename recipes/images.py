@@ -52,6 +52,12 @@ def moved_copies(images: Tensor) -> list[Tensor]:
     return [pad(images, (right, -right, down, -down)) for right, down in MOVES]
 
 
+def middle(images: Tensor, side: int) -> Tensor:
+    """The middle of square images (B×C×H×H): `side` pixels of each row and column."""
+    first = (images.shape[-1] - side) // 2
+    return images[:, :, first : first + side, first : first + side]
+
+
 def classify_own(
     script: str,
     options: argparse.Namespace,

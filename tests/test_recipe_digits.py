@@ -27,6 +27,7 @@ from common.layers import count_parameters
 from common.rows import Row, read_rows
 from common.runs import Run
 from recipes import digits_cnn, digits_mlp
+from recipes.images import middle
 from recipes.ladder import Steps, climb, without_each
 from recipes.training import load_weights, save_weights
 from reports import recipe_digits as report
@@ -64,6 +65,12 @@ def test_every_step_changes_something(chapter: ModuleType) -> None:
     for recipe in (*climb(foot, steps).values(), *lacking.values()):
         network = chapter.DigitsNet(recipe).eval()
         assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_the_middle_of_an_image() -> None:
+    images = torch.arange(36.0).reshape(1, 1, 6, 6)
+    assert middle(images, 6).equal(images)
+    assert middle(images, 2).flatten().tolist() == [14, 15, 20, 21]
 
 
 def test_the_foot_without_convolutions_is_document_4_s(
@@ -127,7 +134,7 @@ def test_the_network_without_convolutions_by_hand() -> None:
 
 
 def test_the_network_with_convolutions_by_hand() -> None:
-    """3×3 convolutions, 28 → 14 → 7 → 3; a residual block of two in the second stage."""
+    """3×3 convolutions, 24 → 12 → 6 → 3; a residual block of two in the second stage."""
     recipe = replace(digits_cnn.RECIPE, channels=(8, 16, 32), residual_blocks=(0, 1, 0))
     convolutions = (9 * 8 + 8) + (9 * 8 * 16 + 16) + 2 * (9 * 16 * 16 + 16) + (9 * 16 * 32 + 32)
     norms = 2 * (8 + 3 * 16 + 32)
