@@ -11,11 +11,10 @@ digits: a deeper, wider network and a learning rate that rises and falls give mo
 Target: at least 99.70% of MNIST's test images classified correctly (we hope for
 99.76%), with one network, within 10 minutes on two cores.
 
-Measured on two cores with nothing beside, seeds 0 to 4: 99.69 ± 0.04% of the test
-images, just short of the target, after 468 to 509 seconds of training. Of
-10,000 training images held out it reads 99.65%, with two thirds of the channels 99.58%,
-and when images were also bent and moved twice as far 99.51%. Without --ladder and
---validate all 60,000 are trained on; `score_once` reads the test images last.
+Measured on two cores with nothing beside, seeds 0 to 4: 99.70 ± 0.02% of the test
+images after 491 to 558 seconds of training. Of 10,000 training images held out it
+reads 99.57% (seed 0). Without --ladder and --validate all 60,000 are trained on;
+`score_once` reads the test images last.
 """
 
 from __future__ import annotations

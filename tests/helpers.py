@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,21 +45,39 @@ def make_run(folder: Path, *, threads: int | None = None, **options: object) -> 
     return start_run("script.py", parsed, [], threads=threads)
 
 
-def run_command(folder: Path, script: str, *arguments: object) -> tuple[str, Path]:
+def run_script(folder: Path, script: str, *arguments: object) -> tuple[str, Path]:
     """Runs a chapter as a learner does, from a folder of their own, where it makes runs/.
 
+    In this process, which has imported torch: a new one needs seconds for that (`run_command`).
     Gives what it printed and the folder of its run, and checks what every chapter promises.
     """
+    path = str(PROJECT / script)
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [path, *map(str, arguments)])
+        runpy.run_path(path, run_name="__main__")
+    return out.getvalue(), finished_run(folder, script, out.getvalue(), err.getvalue())
+
+
+def run_command(folder: Path, script: str, *arguments: object) -> None:
+    """The same in a process of its own."""
     command = [sys.executable, str(PROJECT / script), *map(str, arguments)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "What the document states, and what this run measured" in done.stdout
+    assert done.returncode == 0, done.stderr
+    finished_run(folder, script, done.stdout, done.stderr)
+
+
+def finished_run(folder: Path, script: str, out: str, err: str) -> Path:
+    """The folder of the run that a chapter has just left; checks what it printed."""
+    assert err == ""
+    assert "What the document states, and what this run measured" in out
     (run,) = (folder / "runs" / Path(script).stem).iterdir()
     assert (run / "summary.json").exists()
-    assert done.stdout.rstrip().endswith(run.name), "the last line says where everything is"
-    for line in done.stdout.splitlines():
+    assert out.rstrip().endswith(run.name), "the last line says where everything is"
+    for line in out.splitlines():
         assert len(line) <= 80 or "epoch" in line or "runs/" in line
-    return done.stdout, run
+    return run
 
 
 def run_jobs_here(

@@ -36,7 +36,7 @@ from reports.fashion_cnn import CLAIMS, place, ratio_to_mean
 from reports.fashion_cnn_compare import comparison, epochs_to_reach
 from reports.fashion_cnn_layers import edge_mean, mosaic, padding
 from tests.drawings import photographed
-from tests.helpers import Call, make_run, numbers, read_summary, run_command
+from tests.helpers import Call, make_run, numbers, read_summary, run_script
 
 SMALL = ("--limit", 600, "--epochs", 2)
 FIGURES = {
@@ -159,7 +159,7 @@ def test_epochs_to_reach_a_goal() -> None:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of two epochs; tests work on copies."""
-    return run_command(tmp_path_factory.mktemp("fashion"), "fashion_cnn.py", *SMALL)[1]
+    return run_script(tmp_path_factory.mktemp("fashion"), "fashion_cnn.py", *SMALL)[1]
 
 
 def test_the_chapter_leaves_a_complete_run(finished: Path) -> None:

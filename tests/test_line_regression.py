@@ -29,7 +29,7 @@ from line_regression import (
 from reports import line_regression_ablation as ablation
 from reports.line_regression import CLAIMS, between
 from reports.line_regression_scores import line_scores, outermost_pixels
-from tests.helpers import Call, numbers, read_summary, run_command
+from tests.helpers import Call, numbers, read_summary, run_script
 
 SMALL = ("--image-size", 32, "--limit", 100, "--epochs", 2)
 FIGURES = {"example", "samples", "draft_answers", "explosion", "learning_rates", "learning_curves",
@@ -176,7 +176,7 @@ def test_a_range_in_words() -> None:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of two epochs; tests work on copies. Beside it its output."""
-    out, folder = run_command(tmp_path_factory.mktemp("lines"), "line_regression.py", *SMALL)
+    out, folder = run_script(tmp_path_factory.mktemp("lines"), "line_regression.py", *SMALL)
     (folder.parent / "out.txt").write_text(out, encoding="utf-8")
     return folder
 

@@ -38,7 +38,7 @@ from reports.mnist_cnn import BY_HAND, CLAIMS, output_shapes
 from reports.mnist_cnn_blocks import largest_difference, unequal_shapes, weighted_marks
 from reports.mnist_cnn_branches import BRANCH_LAYERS, correlation, gain, most_needed_gain
 from reports.mnist_cnn_losses import cross_entropy, cross_entropy_by_hand, distance, wrong_order
-from tests.helpers import Call, make_run, numbers, read_summary, run_command
+from tests.helpers import Call, make_run, numbers, read_summary, run_script
 
 SMALL = ("--limit", 600, "--epochs", 2, "--lr", 0.1)
 FIGURES = {"learning_curves", "misclassified", "confusion_matrix"}
@@ -200,7 +200,7 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """The folder, named after its network, of a finished run; `out.txt` beside it is its output."""
     folder: Path = tmp_path_factory.mktemp("digits") / request.param
     if request.param == "basic":
-        out, run = run_command(folder.parent, "mnist_cnn.py", "--model", "basic", *SMALL)
+        out, run = run_script(folder.parent, "mnist_cnn.py", "--model", "basic", *SMALL)
         run.rename(folder)
     else:
         with redirect_stdout(io.StringIO()) as printed:

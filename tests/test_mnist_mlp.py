@@ -29,7 +29,7 @@ from mnist_mlp import Network, decode, load_digits, load_network, main, open_fol
 from reports import mnist_mlp as report
 from reports import mnist_mlp_questions as questions
 from tests.drawings import FONTS, as_mnist_digit, font_digit, pen_digit, photographs
-from tests.helpers import Call, make_run, numbers, read_summary, run_command
+from tests.helpers import Call, make_run, numbers, read_summary, run_script
 
 SMALL = ("--source", "tensor", "--limit", 700, "--epochs", 2, "--batch-size", 5)
 FIGURES = {"first_batch", "loss", "loss_and_accuracy", "errors"}
@@ -155,7 +155,7 @@ def test_both_sources_give_the_same_results(tmp_path: Path, call: Call) -> None:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of two epochs; tests work on copies."""
-    return run_command(tmp_path_factory.mktemp("mlp"), "mnist_mlp.py", *SMALL)[1]
+    return run_script(tmp_path_factory.mktemp("mlp"), "mnist_mlp.py", *SMALL)[1]
 
 
 def test_the_story_leaves_a_complete_run(finished: Path) -> None:

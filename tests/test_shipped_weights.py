@@ -83,7 +83,7 @@ def test_shipped_weights_score_what_is_stated(name: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("name", "limit", "score"),
-    [("digits_cnn", 500, 0.998), ("fashion", 200, 0.945), ("lines", 300, 299 / 300)],
+    [("digits_cnn", 500, 1.0), ("fashion", 200, 0.945), ("lines", 300, 299 / 300)],
 )
 def test_slow_networks_score_the_first_few_as_they_did(
     name: str, limit: int, score: float, tmp_path: Path
