@@ -6,12 +6,14 @@ import importlib
 import re
 import runpy
 import tomllib
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
 
 from common.cli import PROJECT
+from tests.helpers import run_command
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 EXPERIMENTS = (PROJECT / "EXPERIMENTS.md").read_text(encoding="utf-8")
@@ -71,6 +73,21 @@ def test_the_versions_tested_are_those_of_every_package_declared() -> None:
     assert sorted(tested) == sorted(declared)
     for name, versions in declared.items():
         assert versions.contains(tested[name])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("fashion_cnn.py", ("--limit", 60, "--epochs", 1)),
+        ("line_regression.py", ("--limit", 60, "--epochs", 1, "--image-size", 32)),
+        ("mnist_cnn.py", ("--limit", 60, "--epochs", 1, "--model", "basic")),
+        ("mnist_mlp.py", ("--limit", 60, "--epochs", 1)),
+    ],
+)
+def test_as_a_command(script: str, arguments: tuple[object, ...], tmp_path: Path) -> None:
+    """In processes of their own; the ordinary tests run these chapters without (`run_script`)."""
+    run_command(tmp_path, script, *arguments)
 
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
