@@ -80,6 +80,7 @@ def test_the_versions_tested_are_those_of_every_package_declared() -> None:
     ("script", "arguments"),
     [
         ("fashion_cnn.py", ("--limit", 60, "--epochs", 1)),
+        ("gradient_demo.py", ("--limit", 60)),
         ("line_regression.py", ("--limit", 60, "--epochs", 1, "--image-size", 32)),
         ("mnist_cnn.py", ("--limit", 60, "--epochs", 1, "--model", "basic")),
         ("mnist_mlp.py", ("--limit", 60, "--epochs", 1)),
