@@ -234,7 +234,7 @@ def compare_activations(
         if position is not None:
             layers.insert(position, nn.ReLU())
         model = nn.Sequential(*layers).to(run.device)
-        optimizer = torch.optim.Adam(model.parameters())
+        optimizer = torch.optim.Adam(model.parameters(), fused=can_fuse(run.device))
         batches = training.batches(64, shuffle=True, seed=run.seed)
         losses = []
         for number in (1, 2):

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from common.cli import add_data_flag, add_run_flags, guarded, make_parser, whole_numbers
 from common.data import InMemoryDataset, make_loader
-from common.device import seed_everything
+from common.device import can_fuse, seed_everything
 from common.layers import count_parameters
 from common.start import start_run
 from common.terminal import track
@@ -204,7 +204,7 @@ def learn_hello(name: str, seed: int) -> list[Tensor]:
     """Trains a network; returns its logits (5×4) before training and after each epoch."""
     seed_everything(seed)
     model = READERS[name]()
-    optimizer = torch.optim.Adam(model.parameters(), lr=HELLO_LR)
+    optimizer = torch.optim.Adam(model.parameters(), lr=HELLO_LR, fused=True)  # fused: faster
     letters, labels = encode("hello"), encode("ohlol")  # 5×1 each
     history = []
     for _ in range(HELLO_EPOCHS):
@@ -307,7 +307,8 @@ def train(experiment: Experiment, parts: Parts, seed: int, device: torch.device)
     """Trains the network of an experiment on the windows that `make_windows` made for it."""
     seed_everything(seed)
     model = make_model(experiment).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=WEATHER_LR, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.Adam(model.parameters(), WEATHER_LR,
+        weight_decay=WEIGHT_DECAY, fused=can_fuse(device))  # fmt: skip
     batches = make_loader(parts["train"], WEATHER_BATCH, shuffle=True, seed=seed)
     validation = make_loader(parts["validation"], 366)  # a year in one batch
     lowest, kept = float("inf"), copy.deepcopy(model.state_dict())
@@ -343,8 +344,7 @@ def baselines(weather: Weather, limit: int | None) -> tuple[Tensor, dict[str, Te
     """Whether the test days were wet (N), and what two simple rules predict (N each)."""
     days = torch.arange(len(weather.years))[weather.years == TEST_YEAR][:limit]
     always_dry = torch.zeros_like(days)  # the more common answer in the training years too
-    guesses = {"always dry": always_dry, "same as yesterday": weather.wet[days - 1]}
-    return weather.wet[days], guesses
+    return weather.wet[days], {"always dry": always_dry, "same as yesterday": weather.wet[days - 1]}
 
 
 # 5. Further experiments: `forecast` with other numbers of days; how many parameters they need
