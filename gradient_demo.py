@@ -257,24 +257,24 @@ BESIDE = (1e-6, 1.0)  # almost on the line x = 0, on which the exact gradient le
 def try_to_escape(run: Run) -> dict[str, Tensor]:
     """Paths (201×2): 20 from the saddle (0, 0), 20 from a minimum (1, 0), two from BESIDE."""
     return {
-        "from the saddle": torch.stack([walk((0, 0), NOISE, seed) for seed in range(20)]),
-        "from a minimum": torch.stack([walk((1, 0), NOISE, seed) for seed in range(20)]),
-        "exact gradient": walk(BESIDE, 0, run.seed),
-        "with noise": walk(BESIDE, NOISE, run.seed),
+        "from the saddle": walk((0, 0), NOISE, range(20)),
+        "from a minimum": walk((1, 0), NOISE, range(20)),
+        "exact gradient": walk(BESIDE, 0, [run.seed])[0],
+        "with noise": walk(BESIDE, NOISE, [run.seed])[0],
     }
 
 
-def walk(start: tuple[float, float], noise: float, seed: int) -> Tensor:
-    """200 updates on the double well, each gradient with normal noise; the path (201×2)."""
-    generator = torch.Generator().manual_seed(seed)
-    gradient_at = grad(double_well)
-    point = torch.tensor(start, dtype=torch.float64)
-    path = [point]
+def walk(start: tuple[float, float], noise: float, seeds: Sequence[int]) -> Tensor:
+    """200 updates on the double well, with each seed its own normal noise; the paths (N×201×2)."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    gradients_at = vmap(grad(double_well))
+    points = torch.tensor([start], dtype=torch.float64).repeat(len(seeds), 1)  # N×2
+    path = [points]
     for _ in range(200):
-        disturbance = noise * torch.randn(2, generator=generator, dtype=torch.float64)
-        point = point - 0.05 * (gradient_at(point) + disturbance)
-        path.append(point)
-    return torch.stack(path)
+        random = [torch.randn(2, generator=own, dtype=torch.float64) for own in generators]
+        points = points - 0.05 * (gradients_at(points) + noise * torch.stack(random))
+        path.append(points)
+    return torch.stack(path, 1)
 
 
 # 6. Vanishing gradients: backward() multiplies, layer by layer; what is left at the first layer?

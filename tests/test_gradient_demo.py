@@ -369,20 +369,28 @@ def test_the_rule(eigenvalues: tuple[float, float], word: str) -> None:
 
 
 def test_a_saddle_is_left_with_noise_and_not_without() -> None:
-    on_the_ridge = walk((0.0, 1.0), 0, 0)
+    on_the_ridge = walk((0.0, 1.0), 0, [0])[0]
     assert on_the_ridge.shape == (201, 2)
     assert on_the_ridge[-1].abs().max() < 1e-6, "there the exact gradient ends in the saddle"
-    assert abs(float(walk((0.0, 1.0), 0.3, 0)[-1][0])) > 0.5
-    assert float(walk((1.0, 0.0), 0.3, 0)[-1][0]) > 0.5
+    from_the_ridge, from_a_minimum = walk((0.0, 1.0), 0.3, [0])[0], walk((1.0, 0.0), 0.3, [0])[0]
+    assert abs(float(from_the_ridge[-1, 0])) > 0.5
+    assert float(from_a_minimum[-1, 0]) > 0.5
 
 
 def test_a_walk_takes_the_steps_of_gradient_descent() -> None:
-    path = walk((0.5, 1.0), 0, 0)
+    path = walk((0.5, 1.0), 0, [0])[0]
     x, y = path[0].tolist()
     gradient = np.array([4 * x * (x**2 - 1), 2 * y])
     assert path[1].numpy() == pytest.approx(np.array([x, y]) - 0.05 * gradient)
     values = [float(double_well(point)) for point in path]
     assert all(before >= after for before, after in pairwise(values))
+
+
+def test_walks_at_once_are_those_of_each_seed() -> None:
+    at_once = walk((0.0, 0.0), 0.3, range(3))
+    assert at_once.shape == (3, 201, 2)
+    for seed in range(3):
+        assert torch.equal(at_once[seed], walk((0.0, 0.0), 0.3, [seed])[0])
 
 
 def test_updates_to_leave() -> None:
