@@ -25,11 +25,12 @@ from line_regression import (
     draw_lines,
     main,
     make_lines,
+    train,
 )
 from reports import line_regression_ablation as ablation
 from reports.line_regression import CLAIMS, between
 from reports.line_regression_scores import line_scores, outermost_pixels
-from tests.helpers import Call, numbers, read_summary, run_script
+from tests.helpers import Call, make_run, numbers, read_summary, run_script
 
 SMALL = ("--image-size", 32, "--limit", 100, "--epochs", 2)
 FIGURES = {"example", "samples", "draft_answers", "explosion", "learning_rates", "learning_curves",
@@ -218,11 +219,11 @@ def test_a_run_ends_with_what_the_learner_came_for(finished: Path) -> None:
     assert finished.name.endswith("-seed0")
 
 
-@pytest.mark.usefixtures("unpainted")
-def test_the_network_learns(tmp_path: Path, call: Call) -> None:
+def test_the_network_learns(tmp_path: Path) -> None:
     """Far off the document's settings, but on small images and in seconds: the errors fall."""
-    options = ("--image-size", 31, "--limit", 300, "--epochs", 25, "--lr", 0.02)
-    call(main, *options, "--out-dir", tmp_path)
+    lines = make_lines(300, 31, seed=0)
+    unseen = make_lines(300, 31, seed=1, exclude=lines.ends)
+    train(make_run(tmp_path), Experiment(epochs=25, lr=0.02), lines, unseen)
     rows = read_rows(tmp_path / "metrics.csv")
     assert rows[-1]["train_loss"] < 0.5 * rows[0]["train_loss"]
     assert rows[-1]["unseen_median_error"] < 0.6 * rows[0]["unseen_median_error"]
